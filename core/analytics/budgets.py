@@ -1,0 +1,157 @@
+"""What is used of the month's limits, and where the month's spend is heading. Only reads counters;
+refusing is the gate's. Months are the tenant's zone's; spend counts what is settled and held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core.analytics.periods import Period, last_days, month_of
+from core.identity.access import Principal
+from core.identity.limits import LimitName
+
+_RATE_DAYS = 7
+
+Scope = Literal["user", "tenant"]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """One monthly limit: settled and held use of its maximum (None: unlimited)."""
+
+    scope: Scope
+    name: LimitName
+    used: int
+    held: int
+    maximum: int | None
+
+    @property
+    def counted(self) -> int:
+        """What the gate counts against the maximum."""
+        return self.used + self.held
+
+
+@dataclass(frozen=True, slots=True)
+class MonthUse:
+    """The limits of a person and of their tenant in the current month."""
+
+    month: Period
+    resets_at: datetime
+    uses: tuple[LimitUse, ...]
+    per_minute: int | None
+    per_hour: int | None
+
+    def find(self, scope: Scope, name: LimitName) -> LimitUse:
+        """One of the limits; every scope has all three."""
+        return next(use for use in self.uses if (use.scope, use.name) == (scope, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Where a month's spend is heading, in nano-USD."""
+
+    spent_nusd: int
+    forecast_nusd: int
+    budget_nusd: int | None
+
+    @property
+    def on_track(self) -> bool:
+        """Whether the month ends within its budget if the use goes on like this."""
+        return self.budget_nusd is None or self.forecast_nusd <= self.budget_nusd
+
+
+def this_month(session: Session, who: Principal) -> MonthUse:
+    """What the person and their tenant used of their limits this month, in one statement."""
+    row = session.execute(
+        text(_MONTH), {"tenant": who.tenant_id, "user": who.user_id, "plan": who.plan}
+    ).one()
+    limits: Sequence[int | None] = row.limits
+    user, tenant = limits[0:5], limits[10:15]
+    return MonthUse(
+        month=month_of(row.period),
+        resets_at=row.resets_at,
+        uses=(*_uses("user", user, row.of_user), *_uses("tenant", tenant, row.of_tenant)),
+        per_minute=user[0],
+        per_hour=user[1],
+    )
+
+
+def outlook(
+    spent_nusd: int, cost_by_day: Sequence[tuple[date, int]], today: date, budget_nusd: int | None
+) -> Outlook:
+    """The month's spend so far, plus for each day after today the mean of recent whole days.
+
+    Recent is the last seven days before today, fewer where the use began later; on the first day
+    of all, that day itself.
+    """
+    left = (month_of(today).last - today).days
+    rate = _nusd_per_day(cost_by_day, today)
+    return Outlook(spent_nusd, spent_nusd + rate * left, budget_nusd)
+
+
+def budget_subject(month: MonthUse, *, whole_tenant: bool) -> LimitUse:
+    """The spend limit a person watches: their own where they have one, else the tenant's."""
+    own = month.find("user", LimitName.MONTHLY_NUSD)
+    if not whole_tenant and own.maximum is not None:
+        return own
+    return month.find("tenant", LimitName.MONTHLY_NUSD)
+
+
+def _nusd_per_day(cost_by_day: Sequence[tuple[date, int]], today: date) -> int:
+    window = last_days(_RATE_DAYS, until=today)
+    used = [day for day, cost in cost_by_day if cost > 0 and day < today]
+    if not used:
+        return sum(cost for day, cost in cost_by_day if day == today)
+    first = max(min(used), min(window.before.last, window.first))
+    whole = [(day, cost) for day, cost in cost_by_day if first <= day < today]
+    days = (today - first).days
+    return sum(cost for _, cost in whole) // days if days else 0
+
+
+def _uses(
+    scope: Scope, limits: Sequence[int | None], used: Sequence[int] | None
+) -> tuple[LimitUse, ...]:
+    messages, tokens, tokens_held, spent, held = used or (0, 0, 0, 0, 0)
+    return (
+        LimitUse(scope, LimitName.MONTHLY_MESSAGES, messages, 0, limits[2]),
+        LimitUse(scope, LimitName.MONTHLY_TOKENS, tokens, tokens_held, limits[3]),
+        LimitUse(scope, LimitName.MONTHLY_NUSD, spent, held, limits[4]),
+    )
+
+
+def spent_by_keys(session: Session, who: Principal) -> dict[UUID, int]:
+    """What each of the person's keys spent this month, settled and held, in nano-USD."""
+    rows = session.execute(text(_KEYS), {"user": who.user_id})
+    return {row.key_id: row.spent_nusd for row in rows}
+
+
+_MONTH = """
+with month as (
+  select t.tenant_id, date_trunc('month', now() at time zone t.time_zone)::date as period,
+    (date_trunc('month', now() at time zone t.time_zone) + interval '1 month')
+      at time zone t.time_zone as resets_at
+  from app.tenants t where t.tenant_id = :tenant),
+used as (
+  select c.subject_id, array[c.messages, c.tokens, c.tokens_held, c.spent_nusd, c.held_nusd] as used
+  from app.counters c join month using (tenant_id, period))
+select month.period, month.resets_at,
+  verbs.limits_of(:tenant, :user, null, :plan) as limits,
+  (select used from used where subject_id = :user) as of_user,
+  (select used from used where subject_id = :tenant) as of_tenant
+from month
+"""
+
+_KEYS = """
+select k.key_id, c.spent_nusd + c.held_nusd as spent_nusd
+from app.api_keys k
+join app.tenants t on t.tenant_id = k.tenant_id
+join app.counters c on c.tenant_id = k.tenant_id and c.subject_id = k.key_id
+  and c.period = date_trunc('month', now() at time zone t.time_zone)::date
+where k.user_id = :user
+"""

@@ -1,0 +1,128 @@
+"""A running call's buffer in this process: the engine writes it, pages and API streams read it.
+
+Any number of readers follow; leaving one changes nothing for the call. It holds no database access.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from core.catalog.answers import Answer, Delta
+from core.catalog.providers import ChatRequest
+from core.quota.gate import OpenCall, Receipt, Settlement
+
+_LOOK_AGAIN_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class TurnIds:
+    """Where a chat call's text belongs."""
+
+    turn_id: UUID
+    conversation_id: UUID
+    question_id: UUID
+    answer_id: UUID
+
+
+class Run:
+    """One call being answered. `ended` once settled, or once settlement was left to the reaper."""
+
+    def __init__(self, call: OpenCall, request: ChatRequest, turn: TurnIds | None = None) -> None:
+        self.call, self.request, self.turn = call, request, turn
+        self.answer = Answer()
+        self.settlement: Settlement | None = None
+        self.receipt: Receipt | None = None
+        self.ended = False
+        self._async_readers: set[asyncio.Event] = set()
+        self._thread_readers = 0
+        self._changed = threading.Condition()
+
+    def publish(self, _delta: Delta | None = None) -> None:
+        """Wake every reader. Called on the engine's loop after each change."""
+        for reader in self._async_readers:
+            reader.set()
+        if self._thread_readers:
+            with self._changed:
+                self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        self.ended = True
+        self.publish()
+
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """Every delta from the first on, until the call has ended. On the engine's loop only."""
+        changed = asyncio.Event()
+        self._async_readers.add(changed)
+        position = 0
+        try:
+            while True:
+                changed.clear()
+                ended, available = self.ended, self.answer.deltas
+                while position < len(available):
+                    position += 1
+                    yield available[position - 1]
+                if ended:
+                    return
+                if position == len(available) and not self.ended:
+                    await changed.wait()
+        finally:
+            self._async_readers.discard(changed)
+
+    def text(
+        self, *, start: int = 0, gap_s: float = 0.1, tick: Callable[[], object] = lambda: None
+    ) -> Iterator[str]:
+        """The text after `start` characters and then what is new, one piece per `gap_s` at most.
+
+        For threads. `tick` is called while the provider is silent, so that a page can be stopped.
+        """
+        position, deltas_read, last = start, 0, 0.0
+        with self._reading():
+            text = ""
+            while True:
+                ended = self.ended
+                available = self.answer.deltas
+                fresh = available[deltas_read:]
+                deltas_read += len(fresh)
+                text += "".join(delta.text for delta in fresh)
+                if len(text) > position:
+                    wait_s = gap_s - (time.monotonic() - last)
+                    if wait_s > 0 and not ended:
+                        time.sleep(wait_s)
+                        last = 0.0
+                        continue
+                    piece, position = text[position:], len(text)
+                    last = time.monotonic()
+                    yield piece
+                elif ended:
+                    return
+                else:
+                    self._wait()
+                tick()
+
+    def _reading(self) -> _ThreadReader:
+        return _ThreadReader(self)
+
+    def _wait(self) -> None:
+        with self._changed:
+            self._changed.wait(_LOOK_AGAIN_S)
+
+
+class _ThreadReader:
+    """Counts a thread among the readers, so that the engine notifies only when somebody listens."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        with self._run._changed:
+            self._run._thread_readers += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._run._changed:
+            self._run._thread_readers -= 1

@@ -1,0 +1,211 @@
+"""The password door: bcrypt hashes, a lock-out that all processes share, and a lazy mapping of
+accounts for the sign-in form. Never says, in words or in time, why a sign-in failed.
+
+Hashes are made with bcrypt itself, which streamlit-authenticator uses underneath: importing its
+Hasher would import Streamlit. The two read each other's hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import bcrypt
+
+from core import db, errors
+from core.crypto import keyed_hash
+from core.identity import names
+
+FAILURES_MAX_NAME = 5
+FAILURES_MAX_ADDRESS = 30
+LENGTH_MIN = 8
+BYTES_MAX = 72  # bcrypt reads no further
+_ROUNDS = 12
+
+# A hash of a random password nobody kept, of the same cost as a real one: what an attempt on an
+# unknown or locked name is compared with.
+_NOBODY = "$2b$12$7vJaknTQOgxIik0DKPPqMelxQ5Ry5NwO0YUF6NEEBzNn1vL1zmKD2"
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One counted attempt: who it may be, and the hash to compare with (nobody's when locked)."""
+
+    user_id: UUID | None
+    email: str
+    name: str
+    password_hash: str
+    locked: bool
+    name_hash: bytes
+    address_hash: bytes | None
+    address: str | None
+
+
+def hash_password(password: str, *, rounds: int = _ROUNDS) -> str:
+    """A password as stored. Raises errors.BadInput for one that is too short or cannot be typed.
+
+    The length limit is bcrypt's, in bytes: cutting silently would make long passwords equal.
+    """
+    if len(password) < LENGTH_MIN:
+        raise errors.BadInput(
+            f"The password needs at least {LENGTH_MIN} characters.", param="password"
+        )
+    secret = _bytes(password)
+    if secret is None:
+        raise errors.BadInput(
+            f"The password must have at most {BYTES_MAX} bytes and no control characters.",
+            param="password",
+        )
+    if password != password.strip():  # the sign-in form cuts them off
+        raise errors.BadInput("The password must not begin or end with a space.", param="password")
+    return bcrypt.hashpw(secret, bcrypt.gensalt(rounds)).decode()
+
+
+def verify(email: str, password: str, address: str | None) -> UUID | None:
+    """The person whose password this is, or None: wrong, unknown, disabled and locked alike.
+
+    Counts the attempt for the name and the address (None: unknown). Raises errors.Unavailable.
+    """
+    attempt = _begin(email, address)
+    passed = _matches(password, attempt.password_hash) and attempt.user_id is not None
+    _end(attempt, passed=passed)
+    return attempt.user_id if passed else None
+
+
+class Accounts(MutableMapping[str, "Account"]):
+    """The accounts as streamlit-authenticator's form expects them, read one by one when asked.
+
+    Every name is in it and none is listed: an unknown one has a hash that nothing matches, so that
+    it costs what a wrong password costs. Made anew for each attempt of one browser address.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._asked: dict[str, Account] = {}
+
+    def signed_in(self, email: str) -> UUID | None:
+        """The person whose password the form found right, if it did."""
+        account = self._asked.get(_key(email))
+        return account.passed_user_id if account else None
+
+    def __contains__(self, email: object) -> bool:
+        return isinstance(email, str)
+
+    def __getitem__(self, email: str) -> Account:
+        return self._asked.setdefault(_key(email), Account(email, self._address))
+
+    def __setitem__(self, email: str, account: Account) -> None:
+        raise TypeError("accounts are not created through the sign-in form")
+
+    def __delitem__(self, email: str) -> None:
+        raise TypeError("accounts are not deleted through the sign-in form")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Account(MutableMapping[str, object]):
+    """One account in the form's eyes. Reading `password` counts an attempt; the form then writes
+    `failed_login_attempts`: 0 when it passed, more when it failed. Other fields stay here."""
+
+    def __init__(self, email: str, address: str | None) -> None:
+        self._email, self._address = email, address
+        self._attempt: _Attempt | None = None
+        self._fields: dict[str, object] = {"failed_login_attempts": 0}
+        self.passed_user_id: UUID | None = None
+
+    def __getitem__(self, field: str) -> object:
+        if field == "password":
+            return self._begun().password_hash
+        return self._fields[field]
+
+    def __setitem__(self, field: str, value: object) -> None:
+        if field == "failed_login_attempts":
+            self._ended(passed=value == 0)
+        elif field == "logged_in":
+            self._fields[field] = value
+        else:
+            raise TypeError("the sign-in form changes no account")
+
+    def __delitem__(self, field: str) -> None:
+        raise TypeError("the sign-in form changes no account")
+
+    def __contains__(self, field: object) -> bool:
+        return field == "password" or field in self._fields
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("password", *self._fields))
+
+    def __len__(self) -> int:
+        return len(self._fields) + 1
+
+    def _begun(self) -> _Attempt:
+        self.passed_user_id = None
+        self._attempt = attempt = _begin(self._email, self._address)
+        self._fields |= {"email": attempt.email, "name": attempt.name}
+        return attempt
+
+    def _ended(self, *, passed: bool) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            return
+        passed = passed and attempt.user_id is not None
+        _end(attempt, passed=passed)
+        self.passed_user_id = attempt.user_id if passed else None
+
+
+def _begin(email: str, address: str | None) -> _Attempt:
+    name_hash = keyed_hash("sign_in_name", _key(email))
+    address = names.printable(address, length_max=64) if address else None
+    address_hash = keyed_hash("sign_in_address", address) if address else None
+    row = db.current().call(
+        "select * from verbs.begin_sign_in(%s, %s, %s, %s, %s)",
+        (_known_shape(email), name_hash, FAILURES_MAX_NAME, address_hash, FAILURES_MAX_ADDRESS),
+    )
+    if row is None:
+        raise errors.Unavailable("The database did not answer.")
+    return _Attempt(
+        user_id=row["user_id"], email=row["email"] or "", name=row["name"] or "",
+        password_hash=row["password_hash"] or _NOBODY, locked=row["locked"],
+        name_hash=name_hash, address_hash=address_hash, address=address,
+    )  # fmt: skip
+
+
+def _end(attempt: _Attempt, *, passed: bool) -> None:
+    db.current().call(
+        "select verbs.end_sign_in(%s, %s, %s, %s, %s, %s)",
+        (passed, attempt.locked, attempt.user_id, attempt.name_hash, attempt.address_hash,
+         attempt.address),
+    )  # fmt: skip
+
+
+def _matches(password: str, password_hash: str) -> bool:
+    """Always one bcrypt, also for a password that no account can have."""
+    secret = _bytes(password)
+    same = bcrypt.checkpw(secret or b"-", password_hash.encode())
+    return same and secret is not None
+
+
+def _bytes(password: str) -> bytes | None:
+    """What bcrypt is given; None for an empty, too long or untypeable password."""
+    if not password or not names.is_line(password):
+        return None
+    secret = password.encode()
+    return secret if len(secret) <= BYTES_MAX else None
+
+
+def _key(email: str) -> str:
+    """One spelling of a name, also of one that is no e-mail, so that variants share a count."""
+    return email.strip().lower()
+
+
+def _known_shape(email: str) -> str:
+    """The e-mail to look up, or '' (nobody's) for text that is none, which may be unstorable."""
+    try:
+        return names.email(email)
+    except errors.BadInput:
+        return ""

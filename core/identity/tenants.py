@@ -1,0 +1,332 @@
+"""Tenants, people, memberships and operators: made, changed and ended by operators, each act with
+one audit row. Opens no account and grants no credit: money belongs to a room above."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import Select, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from core import errors
+from core.db import new_id
+from core.identity import audit, names
+from core.identity.access import Actor, Principal, Role, require_operator
+from core.identity.tables import Label, Membership, Operator, Plan, Tenant, User
+
+MODES = ("prepaid", "postpaid", "internal")
+_NAME_LENGTH_MAX = 200
+_MARKUP_MAX = 100
+_NO_PLACE = ("localtime", "Factory")  # zone files that mean another thing on another machine
+_MARKUP_STEP = Decimal("0.000001")  # what the column holds
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A person in a tenant; `active` only when both the person and the membership are."""
+
+    user_id: UUID
+    email: str
+    name: str
+    role: Role
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TenantEntry:
+    """A tenant with its people, as operators see it."""
+
+    tenant_id: UUID
+    name: str
+    plan: str
+    mode: str
+    time_zone: str
+    markup: Decimal
+    active: bool
+    created_at: datetime
+    members: tuple[Member, ...]
+
+
+def create_tenant(
+    session: Session,
+    who: Actor,
+    name: str,
+    *,
+    plan: str = "free",
+    mode: str = "prepaid",
+    time_zone: str = "UTC",
+    markup: Decimal | str | int = 0,
+) -> UUID:
+    """A new tenant's id. `markup` is a fraction (0.1 = ten percent). Raises errors.BadInput."""
+    require_operator(who)
+    cleaned = names.name(name, "name", length_max=_NAME_LENGTH_MAX)
+    if mode not in MODES:
+        raise errors.BadInput(f"The mode is one of {', '.join(MODES)}.", param="mode")
+    if plan not in session.scalars(select(Plan.plan)).all():
+        raise errors.BadInput("There is no such plan.", param="plan")
+    fraction = _markup(markup)
+    tenant_id, label_id = new_id(), new_id()
+    session.add(
+        Tenant(
+            tenant_id=tenant_id, name=cleaned, plan=plan, mode=mode, markup=fraction,
+            time_zone=_zone(session, time_zone), label_id=label_id,
+        )
+    )  # fmt: skip
+    session.flush()
+    session.add(Label(tenant_id=tenant_id, label_id=label_id, subject_id=tenant_id, name=cleaned))
+    session.flush()
+    audit.record(
+        session, who, "tenant.create", f"tenant:{tenant_id}", tenant_id=tenant_id,
+        after={"name": cleaned, "plan": plan, "mode": mode, "time_zone": time_zone,
+               "markup": fraction},
+    )  # fmt: skip
+    return tenant_id
+
+
+def label(session: Session, tenant_id: UUID, subject_id: UUID, name: str) -> UUID:
+    """The id of this name of this subject: the row that froze it before, or a new one."""
+    made = insert(Label).values(
+        tenant_id=tenant_id, label_id=new_id(), subject_id=subject_id, name=name
+    )
+    session.execute(made.on_conflict_do_nothing())
+    return session.scalars(
+        select(Label.label_id).where(
+            Label.tenant_id == tenant_id, Label.subject_id == subject_id, Label.name == name
+        )
+    ).one()
+
+
+def create_user(
+    session: Session, who: Actor, email: str, *, name: str = "", password_hash: str | None = None
+) -> UUID:
+    """A new person's id, not yet in any tenant; `password_hash` from passwords.hash_password.
+
+    Raises errors.Conflict when the e-mail is taken, errors.BadInput.
+    """
+    require_operator(who)
+    address = names.email(email)
+    user_id = new_id()
+    made = insert(User).values(
+        user_id=user_id, email=address, password_hash=password_hash,
+        name=names.name(name, "name", length_max=_NAME_LENGTH_MAX, empty=True),
+    )  # fmt: skip
+    if session.execute(made.on_conflict_do_nothing().returning(User.user_id)).scalar() is None:
+        raise errors.Conflict("There is a person with this e-mail already.", param="email")
+    audit.record(session, who, "user.create", f"user:{user_id}")
+    return user_id
+
+
+def find_user(session: Session, who: Actor, email: str) -> UUID:
+    """The person with this e-mail. Raises errors.NotFound, errors.BadInput."""
+    require_operator(who)
+    found = session.scalar(select(User.user_id).where(User.email == names.email(email)))
+    if found is None:
+        raise errors.NotFound("There is no person with this e-mail.", param="email")
+    return found
+
+
+def disable_user(session: Session, who: Actor, user_id: UUID) -> None:
+    """End a person: sessions, tickets and keys are dead at once. Raises errors.NotFound."""
+    require_operator(who)
+    user = _user(session, user_id)
+    before, user.status = user.status, "disabled"
+    session.flush()
+    ended = session.execute(text(_END_PERSON), {"user_id": user_id}).one()
+    audit.record(
+        session, who, "user.disable", f"user:{user_id}", before={"status": before},
+        after={"status": "disabled", "sessions_ended": ended.sessions, "keys_revoked": ended.keys},
+    )  # fmt: skip
+
+
+def enable_user(session: Session, who: Actor, user_id: UUID) -> None:
+    """Let a person sign in again; sessions and keys stay ended. Raises errors.NotFound."""
+    require_operator(who)
+    user = _user(session, user_id)
+    before, user.status = user.status, "active"
+    session.flush()
+    audit.record(
+        session, who, "user.enable", f"user:{user_id}", before={"status": before},
+        after={"status": "active"},
+    )  # fmt: skip
+
+
+def set_password(session: Session, who: Actor, user_id: UUID, password_hash: str) -> None:
+    """Replace a person's password and end their sessions. Raises errors.NotFound."""
+    require_operator(who)
+    _user(session, user_id).password_hash = password_hash
+    session.flush()
+    session.execute(text(_END_SESSIONS), {"user_id": user_id})
+    audit.record(session, who, "user.set_password", f"user:{user_id}")
+
+
+def add_member(
+    session: Session,
+    who: Actor,
+    tenant_id: UUID,
+    user_id: UUID,
+    role: Role,
+    *,
+    cost_center: str | None = None,
+) -> None:
+    """Put a person into a tenant. Raises errors.NotFound, errors.Conflict when they are in it."""
+    require_operator(who)
+    _tenant(session, tenant_id)
+    user = _user(session, user_id)
+    if session.get(Membership, (tenant_id, user_id)) is not None:
+        raise errors.Conflict("This person is in the tenant already.")
+    session.add(
+        Membership(
+            tenant_id=tenant_id, user_id=user_id, role=role, cost_center=_cost_center(cost_center),
+            label_id=label(session, tenant_id, user_id, user.email),
+        )
+    )  # fmt: skip
+    session.flush()
+    audit.record(
+        session, who, "member.add", f"user:{user_id}", tenant_id=tenant_id, after={"role": role}
+    )
+
+
+def change_member(
+    session: Session,
+    who: Actor,
+    tenant_id: UUID,
+    user_id: UUID,
+    *,
+    role: Role | None = None,
+    active: bool | None = None,
+) -> None:
+    """Change a person's role, or end or renew their place there. Raises errors.NotFound."""
+    require_operator(who)
+    member = session.get(Membership, (tenant_id, user_id), with_for_update=True)
+    if member is None:
+        raise errors.NotFound("There is no such member.")
+    before = {"role": member.role, "status": member.status}
+    member.role = role or member.role
+    if active is not None:
+        member.status = "active" if active else "disabled"
+    session.flush()
+    audit.record(
+        session, who, "member.change", f"user:{user_id}", tenant_id=tenant_id, before=before,
+        after={"role": member.role, "status": member.status},
+    )  # fmt: skip
+
+
+def make_operator(session: Session, who: Actor, user_id: UUID) -> None:
+    """Make a person a platform operator; again changes nothing. Raises errors.NotFound."""
+    require_operator(who)
+    _user(session, user_id)
+    session.execute(insert(Operator).values(user_id=user_id).on_conflict_do_nothing())
+    audit.record(session, who, "operator.make", f"user:{user_id}")
+
+
+def dismiss_operator(session: Session, who: Actor, user_id: UUID) -> None:
+    """Take the operator's rights away. Raises errors.NotFound when the person had none."""
+    require_operator(who)
+    operator = session.get(Operator, user_id)
+    if operator is None:
+        raise errors.NotFound("There is no such operator.")
+    session.delete(operator)
+    session.flush()
+    audit.record(session, who, "operator.dismiss", f"user:{user_id}")
+
+
+def every_tenant(session: Session, who: Actor) -> tuple[TenantEntry, ...]:
+    """All tenants by name, with their people."""
+    require_operator(who)
+    people: dict[UUID, list[Member]] = {}
+    for row in session.execute(_people()):
+        active = row.status == "active" and row.membership == "active"
+        people.setdefault(row.tenant_id, []).append(
+            Member(row.user_id, row.email, row.name, Role(row.role), active)
+        )
+    tenants = session.scalars(select(Tenant).order_by(Tenant.name, Tenant.tenant_id))
+    return tuple(
+        TenantEntry(
+            t.tenant_id, t.name, t.plan, t.mode, t.time_zone, t.markup, t.status == "active",
+            t.created_at, tuple(people.get(t.tenant_id, ())),
+        )
+        for t in tenants
+    )  # fmt: skip
+
+
+def members(session: Session, who: Actor) -> tuple[Member, ...]:
+    """The people of the principal's own tenant, by e-mail."""
+    if not isinstance(who, Principal):
+        raise errors.Forbidden("Only a tenant's own people see this list.")
+    rows = session.execute(text("select * from verbs.members()"))
+    return tuple(
+        Member(r.user_id, r.email, r.name, Role(r.role), r.status == "active") for r in rows
+    )
+
+
+_END_SESSIONS = """
+with gone as (delete from app.tickets where user_id = :user_id)
+update app.sessions set revoked_at = now() where user_id = :user_id and revoked_at is null
+"""
+_END_PERSON = """
+with gone as (delete from app.tickets where user_id = :user_id),
+left_open as (update app.sessions set revoked_at = now()
+  where user_id = :user_id and revoked_at is null and expires_at > now() returning 1),
+live as (update app.api_keys set revoked_at = now()
+  where user_id = :user_id and revoked_at is null returning 1)
+select (select count(*) from left_open) as sessions, (select count(*) from live) as keys
+"""
+
+
+def _people() -> Select[UUID, str, UUID, str, str, str, str]:
+    return (
+        select(
+            Membership.tenant_id, Membership.role, User.user_id, User.email, User.name, User.status,
+            Membership.status.label("membership"),
+        )
+        .join(User, User.user_id == Membership.user_id)
+        .order_by(User.email)
+    )  # fmt: skip
+
+
+def _user(session: Session, user_id: UUID) -> User:
+    user = session.get(User, user_id, with_for_update=True)
+    if user is None:
+        raise errors.NotFound("There is no such person.")
+    return user
+
+
+def _tenant(session: Session, tenant_id: UUID) -> Tenant:
+    tenant = session.get(Tenant, tenant_id)
+    if tenant is None:
+        raise errors.NotFound("There is no such tenant.")
+    return tenant
+
+
+def _zone(session: Session, time_zone: str) -> str:
+    """A zone that Python and Postgres both know: each computes the tenant's days and months."""
+    known = False
+    with suppress(ZoneInfoNotFoundError, ValueError, OSError):
+        ZoneInfo(time_zone)
+        query = text("select exists (select from pg_timezone_names where name = :zone)")
+        known = session.execute(query, {"zone": time_zone}).scalar_one()
+    if not known or time_zone in _NO_PLACE or time_zone.startswith(("posix", "right/")):
+        raise errors.BadInput("There is no such time zone.", param="time_zone")
+    return time_zone
+
+
+def _markup(given: Decimal | str | int) -> Decimal:
+    try:
+        markup = Decimal(given)
+    except InvalidOperation:
+        raise errors.BadInput("The markup is not a number.", param="markup") from None
+    if not markup.is_finite() or not 0 <= markup < _MARKUP_MAX or markup % _MARKUP_STEP:
+        raise errors.BadInput(
+            "The markup is a fraction from 0 to below 100 with at most six digits.", param="markup"
+        )
+    return markup
+
+
+def _cost_center(given: str | None) -> str | None:
+    return names.name(given, "cost center", length_max=_NAME_LENGTH_MAX) if given else None

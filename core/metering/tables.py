@@ -1,0 +1,195 @@
+"""Tables of calls, usage events (partitioned by month), daily sums and open look-ups."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Numeric,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.catalog.tables import Price, Provider
+from core.db import Base
+from core.identity.tables import ApiKey, Label, Membership
+
+_COST_SOURCES = "cost_source in ('provider', 'price_table', 'estimate')"
+
+
+class Call(Base):
+    """A call that passed the gate: its lease, its terms as admitted, and how it ended. Once only."""
+
+    __tablename__ = "calls"
+    call_id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    user_id: Mapped[UUID]
+    api_key_id: Mapped[UUID | None]
+    tenant_label_id: Mapped[UUID]
+    user_label_id: Mapped[UUID]
+    cost_center: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(Text)
+    purpose: Mapped[str] = mapped_column(Text)
+    conversation_id: Mapped[UUID | None]
+    provider: Mapped[str] = mapped_column(ForeignKey(Provider.provider))
+    model_requested: Mapped[str] = mapped_column(Text)
+    price_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Price.price_id))
+    markup: Mapped[Decimal] = mapped_column(Numeric(9, 6))
+    prompt_tokens_guess: Mapped[int]
+    answer_tokens_max: Mapped[int]
+    tokens_held: Mapped[int] = mapped_column(BigInteger)
+    hold_nusd: Mapped[int] = mapped_column(BigInteger)
+    period: Mapped[date]
+    idempotency_key: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text, default="open")
+    outcome: Mapped[str | None] = mapped_column(Text)
+    lease_token: Mapped[UUID]
+    lease_until: Mapped[datetime]
+    deadline_at: Mapped[datetime]
+    stop_requested_at: Mapped[datetime | None]
+    generation_id: Mapped[str | None] = mapped_column(Text)
+    delivered_tokens: Mapped[int] = mapped_column(server_default="0")
+    opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    settled_at: Mapped[datetime | None]
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "call_id"),
+        ForeignKeyConstraint(["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]),
+        ForeignKeyConstraint(["tenant_id", "api_key_id"], [ApiKey.tenant_id, ApiKey.key_id]),
+        ForeignKeyConstraint(["tenant_id", "tenant_label_id"], [Label.tenant_id, Label.label_id]),
+        ForeignKeyConstraint(["tenant_id", "user_label_id"], [Label.tenant_id, Label.label_id]),
+        CheckConstraint("source in ('chat', 'api', 'background')", name="source"),
+        CheckConstraint("state in ('open', 'settled')", name="state"),
+        CheckConstraint("(state = 'settled') = (settled_at is not null)", name="settled"),
+        CheckConstraint(
+            "outcome in ('ok', 'stopped', 'cut', 'error', 'timeout')", name="outcome"
+        ),
+        CheckConstraint("hold_nusd >= 0 and tokens_held >= 0", name="held"),
+        Index("calls_lease_idx", "lease_until", postgresql_where=text("state = 'open'")),
+        Index("calls_opened_idx", "tenant_id", text("opened_at desc")),
+        Index(
+            "calls_idempotency_key", "tenant_id", "api_key_id", "idempotency_key", unique=True,
+            postgresql_where=text("idempotency_key is not null"),
+        ),
+        {"postgresql_with": {"fillfactor": 70}, "comment": "once-only fact: keyed by call_id alone"},
+    )  # fmt: skip
+
+
+class Generation(Base):
+    """A provider's generation id, seen once; two calls naming the same one are an alarm."""
+
+    __tablename__ = "generations"
+    generation_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    tenant_id: Mapped[UUID]
+    call_id: Mapped[UUID]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "call_id"], [Call.tenant_id, Call.call_id]),
+        {"comment": "once-only fact: keyed by generation_id alone"},
+    )
+
+
+class UsageEvent(Base):
+    """What one call used and cost, or a later correction of it. Append-only."""
+
+    __tablename__ = "usage_events"
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    occurred_at: Mapped[datetime] = mapped_column(primary_key=True)
+    event_id: Mapped[int] = mapped_column(
+        BigInteger, Identity(always=True), primary_key=True
+    )
+    kind: Mapped[str] = mapped_column(Text)
+    call_id: Mapped[UUID]
+    adjusts_call_id: Mapped[UUID | None]
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    user_id: Mapped[UUID]
+    api_key_id: Mapped[UUID | None]
+    tenant_label_id: Mapped[UUID]
+    user_label_id: Mapped[UUID]
+    cost_center: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(Text)
+    purpose: Mapped[str] = mapped_column(Text)
+    conversation_id: Mapped[UUID | None]
+    provider: Mapped[str] = mapped_column(Text)
+    model_requested: Mapped[str] = mapped_column(Text)
+    model_served: Mapped[str] = mapped_column(Text)
+    price_id: Mapped[int] = mapped_column(BigInteger)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int] = mapped_column(BigInteger)
+    cache_write_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
+    provider_cost_usd: Mapped[Decimal | None] = mapped_column(Numeric)
+    list_nusd: Mapped[int] = mapped_column(BigInteger)
+    billed_nusd: Mapped[int] = mapped_column(BigInteger)
+    cost_source: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+    latency_ms: Mapped[int]
+    first_token_ms: Mapped[int | None]
+    cached: Mapped[bool] = mapped_column(server_default="false")
+    generation_id: Mapped[str | None] = mapped_column(Text)
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "call_id"], [Call.tenant_id, Call.call_id]),
+        CheckConstraint("kind in ('call', 'adjustment')", name="kind"),
+        CheckConstraint(
+            "(kind = 'adjustment') = (adjusts_call_id is not null)", name="adjusts"
+        ),
+        CheckConstraint(_COST_SOURCES, name="cost_source"),
+        Index("usage_events_call_idx", "tenant_id", "call_id"),
+        Index("usage_events_recent_idx", "occurred_at", postgresql_using="brin"),
+        {"postgresql_partition_by": "range (occurred_at)"},
+    )
+
+
+class UsageDay(Base):
+    """Sums of a tenant's own day by person, model and source. Kept by settlement, rebuildable."""
+
+    __tablename__ = "usage_daily"
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    source: Mapped[str] = mapped_column(Text, primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    errors: Mapped[int] = mapped_column(BigInteger)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int] = mapped_column(BigInteger)
+    cache_write_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
+    list_nusd: Mapped[int] = mapped_column(BigInteger)
+    billed_nusd: Mapped[int] = mapped_column(BigInteger)
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]
+        ),
+        {"postgresql_with": {"fillfactor": 70}},
+    )
+
+
+class Lookup(Base):
+    """A call whose cost is not final yet: asked of the provider until it is known."""
+
+    __tablename__ = "lookups"
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    call_id: Mapped[UUID] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(Text)
+    generation_id: Mapped[str] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_error: Mapped[str | None] = mapped_column(Text)
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "call_id"], [Call.tenant_id, Call.call_id]),
+        Index(None, "due_at"),
+    )

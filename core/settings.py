@@ -1,0 +1,119 @@
+"""The environment, read once into one frozen object. Refuses a missing or default secret in production."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SECRET_LENGTH_MIN = 32
+
+
+class SettingsRefused(Exception):  # noqa: N818 - says what is wrong with the environment, not a crash
+    """The environment cannot be used; the message names the setting and what to do."""
+
+
+class Settings(BaseSettings):
+    """Every setting of the product; names are the environment variables in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: SecretStr | None = None
+    database_owner_url: SecretStr | None = None
+    database_jobs_url: SecretStr | None = None
+    database_pooler: Literal["", "transaction"] = ""
+    purser_data_dir: Path = Path(".data")
+    app_url: str = "http://localhost:8501"
+    app_env: Literal["development", "production"] = "production"
+    secret_key: SecretStr | None = None
+    encryption_keys: SecretStr | None = None
+    openrouter_api_key: SecretStr | None = None
+    openrouter_base_url: str = "https://openrouter.ai/api/v1"
+    openrouter_default_model: str = "openai/gpt-6-luna"
+    ai_monthly_quota_per_tenant: Decimal = Field(
+        default=Decimal(100), ge=0, le=1_000_000_000
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    run_worker: bool = True
+
+    @field_validator("app_url", "openrouter_base_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @property
+    def development(self) -> bool:
+        """True only when APP_ENV=development: demo provider, demo sign-in, generated keys."""
+        return self.app_env == "development"
+
+    def signing_key(self) -> bytes:
+        """The SECRET_KEY in use. Raises SettingsRefused when production has none worth the name."""
+        return _secret(self, "secret_key", self.secret_key).encode()
+
+
+def load() -> Settings:
+    """Read the environment anew (tests); everything else calls `current`."""
+    try:
+        settings = Settings()
+    except ValueError as error:
+        raise SettingsRefused(_sentence(error)) from None
+    if not settings.development:
+        for name in ("secret_key", "encryption_keys"):
+            _secret(settings, name, getattr(settings, name))
+    return settings
+
+
+@lru_cache(maxsize=1)
+def current() -> Settings:
+    """The settings of this process, read on first use."""
+    return load()
+
+
+def _secret(settings: Settings, name: str, given: SecretStr | None) -> str:
+    """A secret from the environment, or (development) one generated once into the data folder."""
+    value = given.get_secret_value() if given else ""
+    if value and len(value) >= _SECRET_LENGTH_MIN and len(set(value)) > 8:
+        return value
+    if not settings.development:
+        state = "is missing" if not value else "is too short or a default"
+        raise SettingsRefused(
+            f"{name.upper()} {state}: production needs at least {_SECRET_LENGTH_MIN} random"
+            " characters (python -c 'import secrets; print(secrets.token_urlsafe(48))')"
+        )
+    return value or _generated(settings.purser_data_dir / "keys" / name)
+
+
+def _generated(path: Path) -> str:
+    """The development secret in `path`, made on first use, readable by its owner alone."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_urlsafe(48))
+    return path.read_text().strip()
+
+
+def _sentence(error: ValueError) -> str:
+    """The names and reasons of a validation error, without the values (they may be secrets)."""
+    details = getattr(error, "errors", None)
+    if details is None:
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in details()
+    )

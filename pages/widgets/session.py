@@ -1,0 +1,94 @@
+"""Who looks at this page, found anew in every run from this connection's cookie, and what one tab
+keeps between runs. The only user of Streamlit's session state; it never takes an identity from it."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import streamlit as st
+
+from core.identity import sessions
+from core.identity.access import Operator, Principal, Role, SignedIn
+
+COOKIE = "purser_session"
+SIGN_IN_FIRST = "Please sign in to see this page."
+_OWNER = "_owner"
+
+T = TypeVar("T")
+
+
+def token() -> str | None:
+    """The session token this connection came with."""
+    found = st.context.cookies.get(COOKIE)
+    return str(found) if found else None
+
+
+def signed_in() -> SignedIn | None:
+    """Whoever this connection's cookie stands for now; a tab of somebody else is emptied first."""
+    found = sessions.who(token())
+    principal = found.principal if found else None
+    owner = (
+        (str(found.user_id), str(principal.tenant_id) if principal else "") if found else None
+    )
+    if st.session_state.get(_OWNER) not in (None, owner):
+        st.session_state.clear()
+    st.session_state[_OWNER] = owner
+    return found
+
+
+def require_signed_in() -> SignedIn:
+    """The live session; without one the page says so and ends here."""
+    found = signed_in()
+    if found is None:
+        st.info(SIGN_IN_FIRST, icon=":material/login:")
+        st.stop()
+    return found
+
+
+def require(*roles: Role) -> Principal:
+    """The person in their tenant, with one of `roles` (none named: any). Every page's first line."""
+    principal = require_signed_in().principal
+    if principal is None:
+        st.info("You belong to no team yet, so there is nothing to see here.")
+        st.stop()
+    if roles and principal.role not in roles:
+        st.warning("Your role does not allow this page.", icon=":material/lock:")
+        st.stop()
+    return principal
+
+
+def require_operator() -> Operator:
+    """The platform operator; for everybody else the page ends here."""
+    operator = require_signed_in().operator
+    if operator is None:
+        st.warning("Only platform operators may see this page.", icon=":material/lock:")
+        st.stop()
+    return operator
+
+
+def tick() -> None:
+    """A point where Streamlit may end this run: called while nothing is drawn."""
+    st.session_state.get(_OWNER)
+
+
+def recall(name: str, default: T) -> T:
+    """What this tab kept under `name`, where it has the type of `default`; else `default`."""
+    found = st.session_state.get(name)
+    return found if isinstance(found, type(default)) else default
+
+
+def holds(name: str) -> object:
+    """What this tab kept under `name`, or a widget's value of that key; None for nothing."""
+    value: object = st.session_state.get(name)
+    return value
+
+
+def keep(name: str, value: object) -> None:
+    """Keep a value for this tab's next runs, or set a widget's value before it is drawn."""
+    st.session_state[name] = value
+
+
+def drop(*names: str) -> None:
+    """Forget what was kept under these names."""
+    for name in names:
+        st.session_state.pop(name, None)

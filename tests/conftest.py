@@ -1,0 +1,79 @@
+"""One embedded Postgres for the whole run, one freshly migrated database per worker, new tenants per
+test (no cleaning: tests share a database as tenants do). Nothing here reaches the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ["APP_ENV"] = "development"
+os.environ.pop("OPENROUTER_API_KEY", None)
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy.orm import Session
+
+from core import db, postgres, schema, settings
+from core.db import Database, System
+
+TESTS = System("tests")
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+    """The address of the run's Postgres server (superuser)."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "postgres"
+    server = postgres.start(folder)
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def fresh_database_url(server_url: str) -> Callable[[str], str]:
+    """Makes an empty database of that name on the run's server and gives its address."""
+
+    def make(name: str) -> str:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            identifier = sql.Identifier(name)
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(identifier))
+            connection.execute(sql.SQL("create database {}").format(identifier))
+        return server_url.replace("/app?", f"/{name}?")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def database_url(fresh_database_url: Callable[[str], str], worker_id: str, data_dir: Path) -> str:
+    """This worker's migrated database (superuser login)."""
+    url = fresh_database_url(f"purser_{worker_id}")
+    schema.migrate(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of this worker, set in the environment."""
+    folder = tmp_path_factory.mktemp("data")
+    os.environ["PURSER_DATA_DIR"] = str(folder)
+    settings.current.cache_clear()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def database(database_url: str, data_dir: Path) -> Iterator[Database]:
+    """The worker's database as the product uses it (roles taken on connect)."""
+    made = Database(settings.current(), database_url)
+    db.install(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def session(database: Database) -> Iterator[Session]:
+    """A transaction as the System, committed at the end of the test."""
+    with database.transaction(TESTS) as opened:
+        yield opened
