@@ -85,16 +85,14 @@ def new_id() -> UUID:
     return uuid7()
 
 
-class DatabaseRefused(Exception):  # noqa: N818 - a configuration that must not run, said at start
+class DatabaseRefused(Exception):
     """The database or its role must not be used; the message says why."""
 
 
 class Database:
     """Engines and pools of one process. Made once at start, closed at the end."""
 
-    def __init__(
-        self, settings: Settings, url: str, jobs_url: str | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, url: str, jobs_url: str | None = None) -> None:
         pooled = settings.database_pooler == "transaction"
         self.url, self.jobs_url = url, jobs_url or url
         self._production = not settings.development
@@ -218,9 +216,7 @@ def transaction(who: Who) -> Iterator[Session]:
 
 def _bind(session: Session, who: Who) -> None:
     tenant = str(who.bound_tenant_id) if who.bound_tenant_id else ""
-    session.execute(
-        text("select set_config('app.tenant_id', :tenant, true)"), {"tenant": tenant}
-    )
+    session.execute(text("select set_config('app.tenant_id', :tenant, true)"), {"tenant": tenant})
 
 
 def _engine(url: str, role: str, *, pooled: bool) -> Engine:
@@ -248,9 +244,7 @@ def _engine(url: str, role: str, *, pooled: bool) -> Engine:
 
 
 def _pool(url: str, role: str, *, pooled: bool, size_max: int) -> ConnectionPool[Any]:
-    plain = (
-        make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    )
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     arguments: dict[str, object] = {
         "autocommit": True,
         "row_factory": dict_row,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 
-class Refusal(Exception):  # noqa: N818 - the domain's word: something was refused, nothing broke
+class Refusal(Exception):
     """Something asked for that will not be done, and why. `message` is shown to the person."""
 
     code = "refused"

@@ -9,9 +9,7 @@ NanoUsd = NewType("NanoUsd", int)
 
 NANO_PER_USD = 1_000_000_000
 ZERO = NanoUsd(0)
-_LARGEST = (
-    9_000_000_000 * NANO_PER_USD
-)  # what a BIGINT column can hold, with room to add
+_LARGEST = 9_000_000_000 * NANO_PER_USD  # what a BIGINT column can hold, with room to add
 
 
 class NotMoney(ValueError):
@@ -62,8 +60,6 @@ def show(amount_nusd: int) -> str:
         return "$0.00"
     if size >= NANO_PER_USD // 100:
         return (
-            f"{sign}${to_usd(size):,.2f}"
-            if size >= NANO_PER_USD
-            else f"{sign}${to_usd(size):.4f}"
+            f"{sign}${to_usd(size):,.2f}" if size >= NANO_PER_USD else f"{sign}${to_usd(size):.4f}"
         )
     return f"{sign}${exact(size)}"

@@ -28,7 +28,7 @@ class EmbeddedServer:
         self._keeper.wait(_STOP_TIMEOUT_S)
 
 
-class EmbeddedServerFailed(Exception):  # noqa: N818 - said at start, with where the log is
+class EmbeddedServerFailed(Exception):
     """The embedded server did not come up."""
 
 

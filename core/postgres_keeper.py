@@ -71,9 +71,7 @@ def _remove_zombie(pgdata: Path) -> None:
     deadline = time.monotonic() + _ZOMBIE_PATIENCE_S
     while time.monotonic() < deadline:
         try:
-            pid = abs(
-                int(pid_file.read_text().splitlines()[0])
-            )  # negative while initdb runs
+            pid = abs(int(pid_file.read_text().splitlines()[0]))  # negative while initdb runs
             if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
                 return
         except (FileNotFoundError, IndexError, ValueError):
@@ -99,22 +97,14 @@ def _join(pgdata: Path) -> PostgresServer:
 def _configure(uri: str) -> None:
     """Settings, and the database `app`, whose collation never depends on the host's libc."""
     with psycopg.connect(uri, autocommit=True) as connection:
-        have = dict(
-            connection.execute("select name, setting from pg_file_settings").fetchall()
-        )
-        wanted = {
-            name: value for name, value in SETTINGS.items() if have.get(name) != value
-        }
+        have = dict(connection.execute("select name, setting from pg_file_settings").fetchall())
+        wanted = {name: value for name, value in SETTINGS.items() if have.get(name) != value}
         for name, value in wanted.items():
             statement = sql.SQL("alter system set {} = {}")
-            connection.execute(
-                statement.format(sql.Identifier(name), sql.Literal(value))
-            )
+            connection.execute(statement.format(sql.Identifier(name), sql.Literal(value)))
         if wanted:
             connection.execute("select pg_reload_conf()")
-        if not connection.execute(
-            "select 1 from pg_database where datname = 'app'"
-        ).fetchone():
+        if not connection.execute("select 1 from pg_database where datname = 'app'").fetchone():
             connection.execute(
                 "create database app template template0 locale_provider builtin"
                 " builtin_locale 'C.UTF-8'"

@@ -32,14 +32,10 @@ VERB_FILES = (
 
 def migrate(url: str) -> None:
     """Bring the database at `url` (an owner's login) to head."""
-    engine = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool
-    )
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
     try:
         with engine.begin() as connection:
-            connection.execute(
-                text("select pg_advisory_xact_lock(:key)"), {"key": _ONE_MIGRATOR}
-            )
+            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ONE_MIGRATOR})
             connection.exec_driver_sql(
                 (ROOT / "migrations" / "roles.sql").read_text().replace("%", "%%")
             )
@@ -71,12 +67,8 @@ def verbs_digest() -> str:
 
 def at_head(connection: Connection) -> bool:
     """Whether the database has this code's migrations and verbs."""
-    version = connection.execute(
-        text("select version_num from app.alembic_version")
-    ).scalar()
-    verbs = connection.execute(
-        text("select obj_description('verbs'::regnamespace)")
-    ).scalar()
+    version = connection.execute(text("select version_num from app.alembic_version")).scalar()
+    verbs = connection.execute(text("select obj_description('verbs'::regnamespace)")).scalar()
     return version == head() and verbs == verbs_digest()
 
 
@@ -87,20 +79,15 @@ def _config() -> Config:
 
 
 def _install_verbs(connection: Connection) -> None:
-    connection.execute(
-        text("select pg_advisory_xact_lock(:key)"), {"key": _ONE_MIGRATOR}
-    )
+    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ONE_MIGRATOR})
     if at_head(connection):
         return
     connection.exec_driver_sql("drop schema if exists verbs cascade")
     connection.exec_driver_sql("create schema verbs authorization app_owner")
     connection.exec_driver_sql("set local role app_owner")
     connection.exec_driver_sql("set local search_path = verbs, app, pg_temp")
-    connection.exec_driver_sql(
-        "alter default privileges for role app_owner in schema verbs"
-        " revoke execute on functions from public"
-    )
     for name in VERB_FILES:
         connection.exec_driver_sql((ROOT / name).read_text().replace("%", "%%"))
+    connection.exec_driver_sql("revoke execute on all functions in schema verbs from public")
     connection.exec_driver_sql("grant usage on schema verbs to app_rw, app_jobs")
     connection.exec_driver_sql(f"comment on schema verbs is '{verbs_digest()}'")

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _SECRET_LENGTH_MIN = 32
 
 
-class SettingsRefused(Exception):  # noqa: N818 - says what is wrong with the environment, not a crash
+class SettingsRefused(Exception):
     """The environment cannot be used; the message names the setting and what to do."""
 
 
@@ -42,9 +42,7 @@ class Settings(BaseSettings):
     openrouter_api_key: SecretStr | None = None
     openrouter_base_url: str = "https://openrouter.ai/api/v1"
     openrouter_default_model: str = "openai/gpt-6-luna"
-    ai_monthly_quota_per_tenant: Decimal = Field(
-        default=Decimal(100), ge=0, le=1_000_000_000
-    )
+    ai_monthly_quota_per_tenant: Decimal = Field(default=Decimal(100), ge=0, le=1_000_000_000)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     run_worker: bool = True
 
@@ -114,6 +112,4 @@ def _sentence(error: ValueError) -> str:
     details = getattr(error, "errors", None)
     if details is None:
         return str(error)
-    return "; ".join(
-        f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in details()
-    )
+    return "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in details())

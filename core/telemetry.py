@@ -18,21 +18,26 @@ from uuid_utils.compat import uuid7
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 registry = CollectorRegistry()
 
-turns_total = Counter("purser_calls", "Calls by source and outcome", ["source", "outcome"], registry=registry)
-refusals_total = Counter("purser_refusals", "Calls refused at the gate", ["code"], registry=registry)
+turns_total = Counter(
+    "purser_calls", "Calls by source and outcome", ["source", "outcome"], registry=registry
+)
+refusals_total = Counter(
+    "purser_refusals", "Calls refused at the gate", ["code"], registry=registry
+)
 first_token_seconds = Histogram(
     "purser_first_token_seconds", "From admission to the provider's first token", registry=registry,
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60),
 )  # fmt: skip
 open_streams = Gauge("purser_open_streams", "Calls running in this process", registry=registry)
-alarms_total = Counter("purser_alarms", "What an operator should look at", ["name"], registry=registry)
-lease_losses_total = Counter("purser_lease_losses", "Calls taken over by the reaper", registry=registry)
+alarms_total = Counter(
+    "purser_alarms", "What an operator should look at", ["name"], registry=registry
+)
+lease_losses_total = Counter(
+    "purser_lease_losses", "Calls taken over by the reaper", registry=registry
+)
 
 FIELDS = frozenset(
-    "alarm attempts call_id code conversation_id count delay_s duration_ms error error_at event"
-    " exception_at generation_known job kind level limit logger method model name outcome path pid port"
-    " process provider reason request_id role route rows scope seconds signal source state status"
-    " stop tenant_id timestamp tokens turn_id url_host version amount_nusd violations".split()
+    ["alarm", "attempts", "call_id", "code", "conversation_id", "count", "delay_s", "duration_ms", "error", "error_at", "event", "exception_at", "generation_known", "job", "kind", "level", "limit", "logger", "method", "model", "name", "outcome", "path", "pid", "port", "process", "provider", "reason", "request_id", "role", "route", "rows", "scope", "seconds", "signal", "source", "state", "status", "stop", "tenant_id", "timestamp", "tokens", "turn_id", "url_host", "version", "amount_nusd", "violations"]
 )
 
 _SAFE_LIBRARIES = ("uvicorn", "alembic")
@@ -80,13 +85,17 @@ def alarm(name: str, **fields: object) -> None:
     structlog.get_logger("purser.alarm").error("alarm", alarm=name, **fields)
 
 
-def _with_request_id(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _with_request_id(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     if value := request_id.get():
         event.setdefault("request_id", value)
     return event
 
 
-def _name_the_error(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _name_the_error(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """An exception is named with the place it came from; its text may hold anything and is dropped."""
     info = event.pop("exc_info", None)
     error = info if isinstance(info, BaseException) else None
@@ -104,14 +113,18 @@ def _name_the_error(_logger: object, _method: str, event: MutableMapping[str, An
     return event
 
 
-def _allowed_only(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _allowed_only(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     dropped = [key for key in event if key not in FIELDS and not key.startswith("_")]
     for key in dropped:
         del event[key]
     return event
 
 
-def _foreign(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _foreign(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """A library's record: who logged it and where; its sentence may hold anything and is dropped."""
     record = event.get("_record")
     if record is not None:

@@ -26,8 +26,6 @@ context.configure(
     transaction_per_migration=False,
 )
 with context.begin_transaction():
-    connection.execute(
-        text("select pg_advisory_xact_lock(:key)"), {"key": _ONE_MIGRATOR}
-    )
+    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ONE_MIGRATOR})
     connection.execute(text("set local role app_owner"))
     context.run_migrations()

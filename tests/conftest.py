@@ -39,7 +39,9 @@ def fresh_database_url(server_url: str) -> Callable[[str], str]:
     def make(name: str) -> str:
         with psycopg.connect(server_url, autocommit=True) as connection:
             identifier = sql.Identifier(name)
-            connection.execute(sql.SQL("drop database if exists {} with (force)").format(identifier))
+            connection.execute(
+                sql.SQL("drop database if exists {} with (force)").format(identifier)
+            )
             connection.execute(sql.SQL("create database {}").format(identifier))
         return server_url.replace("/app?", f"/{name}?")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core.analytics.periods import Period, last_days, month_of
+from core.analytics.periods import Period, month_of
 from core.identity.access import Principal
 from core.identity.limits import LimitName
 
@@ -103,15 +103,19 @@ def budget_subject(month: MonthUse, *, whole_tenant: bool) -> LimitUse:
     return month.find("tenant", LimitName.MONTHLY_NUSD)
 
 
+def spent_by_keys(session: Session, who: Principal) -> dict[UUID, int]:
+    """What each of the person's keys spent this month, settled and held, in nano-USD."""
+    rows = session.execute(text(_KEYS), {"user": who.user_id})
+    return {row.key_id: row.spent_nusd for row in rows}
+
+
 def _nusd_per_day(cost_by_day: Sequence[tuple[date, int]], today: date) -> int:
-    window = last_days(_RATE_DAYS, until=today)
-    used = [day for day, cost in cost_by_day if cost > 0 and day < today]
-    if not used:
+    begun = [day for day, cost in cost_by_day if cost > 0]
+    if not begun or min(begun) == today:
         return sum(cost for day, cost in cost_by_day if day == today)
-    first = max(min(used), min(window.before.last, window.first))
-    whole = [(day, cost) for day, cost in cost_by_day if first <= day < today]
-    days = (today - first).days
-    return sum(cost for _, cost in whole) // days if days else 0
+    first = max(min(begun), today - timedelta(days=_RATE_DAYS))
+    whole = sum(cost for day, cost in cost_by_day if first <= day < today)
+    return whole // (today - first).days
 
 
 def _uses(
@@ -123,12 +127,6 @@ def _uses(
         LimitUse(scope, LimitName.MONTHLY_TOKENS, tokens, tokens_held, limits[3]),
         LimitUse(scope, LimitName.MONTHLY_NUSD, spent, held, limits[4]),
     )
-
-
-def spent_by_keys(session: Session, who: Principal) -> dict[UUID, int]:
-    """What each of the person's keys spent this month, settled and held, in nano-USD."""
-    rows = session.execute(text(_KEYS), {"user": who.user_id})
-    return {row.key_id: row.spent_nusd for row in rows}
 
 
 _MONTH = """

@@ -63,9 +63,12 @@ def models(daily: pd.DataFrame) -> tuple[ModelShare, ...]:
     """Every model's part, the costliest first."""
     sums = daily.groupby("model", as_index=False)[_SUMMED].sum()
     ordered = sums.sort_values(["cost_nusd", "tokens", "model"], ascending=[False, False, True])
+    columns = ("model", "requests", "tokens", "cost_nusd")
     return tuple(
-        ModelShare(str(row.model), int(row.requests), int(row.tokens), int(row.cost_nusd))
-        for row in ordered.itertuples()
+        ModelShare(str(model), int(requests), int(tokens), int(cost_nusd))
+        for model, requests, tokens, cost_nusd in zip(
+            *(ordered[column].tolist() for column in columns), strict=True
+        )
     )
 
 

@@ -14,9 +14,9 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from core import errors
+from core import db, errors, jobs
 from core.billing.tables import Account, Entry, Lot, Promotion
-from core.db import new_id
+from core.db import System, new_id
 from core.money import NanoUsd
 
 LotKind = Literal["purchase", "plan", "promo", "manual"]
@@ -36,7 +36,9 @@ class Wallet:
     available_nusd: int | None
 
 
-def open_account(session: Session, tenant_id: UUID, *, mode: str, credit_limit_nusd: int = 0) -> None:
+def open_account(
+    session: Session, tenant_id: UUID, *, mode: str, credit_limit_nusd: int = 0
+) -> None:
     """Open the wallet of a new tenant: floor 0 prepaid, minus its limit postpaid, none internal."""
     floor = {"prepaid": 0, "postpaid": -credit_limit_nusd, "internal": None}[mode]
     session.execute(
@@ -155,3 +157,9 @@ def _entry(session: Session, tenant_id: UUID, seq: int) -> Entry:
     if row is None:
         raise errors.NotFound("There is no such entry.")
     return row
+
+
+@jobs.periodic("5 * * * *", "billing.expire")
+def _expire() -> None:
+    with db.transaction(System("expiry")) as session:
+        expire(session)

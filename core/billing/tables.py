@@ -41,9 +41,7 @@ class Account(Base):
     """
 
     __tablename__ = "accounts"
-    tenant_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Tenant.tenant_id), primary_key=True
-    )
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id), primary_key=True)
     posted_nusd: Mapped[int] = mapped_column(BigInteger, server_default="0")
     held_nusd: Mapped[int] = mapped_column(BigInteger, server_default="0")
     debt_nusd: Mapped[int] = mapped_column(BigInteger, server_default="0")
@@ -63,9 +61,7 @@ class Lot(Base):
     """One grant and what is left of it; spent in order of priority, expiry, age."""
 
     __tablename__ = "lots"
-    tenant_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Account.tenant_id), primary_key=True
-    )
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Account.tenant_id), primary_key=True)
     lot_id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(Text)
     priority: Mapped[int] = mapped_column(SmallInteger, default=50)
@@ -102,9 +98,7 @@ class Hold(Base):
     """The worst case of one call, set aside. Ends with the call's lease: captured or released."""
 
     __tablename__ = "holds"
-    tenant_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Account.tenant_id), primary_key=True
-    )
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Account.tenant_id), primary_key=True)
     call_id: Mapped[UUID] = mapped_column(primary_key=True)
     amount_nusd: Mapped[int] = mapped_column(BigInteger)
     captured_nusd: Mapped[int] = mapped_column(BigInteger, server_default="0")
@@ -125,9 +119,7 @@ class Entry(Base):
     """One movement of the wallet, naming both sides (the account and `contra`). Append-only."""
 
     __tablename__ = "entries"
-    tenant_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Account.tenant_id), primary_key=True
-    )
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Account.tenant_id), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     entry_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     kind: Mapped[str] = mapped_column(Text)
@@ -146,9 +138,7 @@ class Entry(Base):
         UniqueConstraint("tenant_id", "idempotency_key"),
         ForeignKeyConstraint(["tenant_id", "call_id"], [Call.tenant_id, Call.call_id]),
         ForeignKeyConstraint(["tenant_id", "lot_id"], [Lot.tenant_id, Lot.lot_id]),
-        CheckConstraint(
-            "kind in ('grant', 'capture', 'expire', 'revoke', 'adjust')", name="kind"
-        ),
+        CheckConstraint("kind in ('grant', 'capture', 'expire', 'revoke', 'adjust')", name="kind"),
         CheckConstraint("amount_nusd <> 0", name="amount"),
         Index("entries_call_idx", "tenant_id", "call_id"),
     )

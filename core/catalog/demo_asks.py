@@ -18,7 +18,7 @@ _DEFAULT_MAX_TOKENS = 4096
 _QUOTED_CHARS = 500
 _CALL_A_TOOL = re.compile(
     r"\bcall\s+(?:the\s+)?(?:tool\s+|function\s+)?[`'\"]?(?P<name>[\w-]+)[`'\"]?\s*(?P<json>\{.*\})?",
-    re.I | re.S,
+    re.IGNORECASE | re.DOTALL,
 )
 
 

@@ -15,15 +15,15 @@ from core.catalog.demo_texts import FALLBACK, GREETING, TOPICS, Topic
 _ECHO = re.compile(
     r"^\s*(?:please\s+)?(?:echo|repeat after me|(?:say|reply with|answer with) (?:exactly|only))"
     r"(?:\s*:\s*|\s+)(?P<text>.+)$",
-    re.I | re.S,
+    re.IGNORECASE | re.DOTALL,
 )
 _TITLE = re.compile(
-    r"\btitle\b.{0,80}\b(?:chat|conversation)|\b(?:chat|conversation) title\b", re.I
+    r"\btitle\b.{0,80}\b(?:chat|conversation)|\b(?:chat|conversation) title\b", re.IGNORECASE
 )
-_ABOUT = re.compile(r"\b(?:who|what) (?:are|is) (?:you|this)\b|\bwhat can (?:you|i) do\b", re.I)
+_ABOUT = re.compile(r"\b(?:who|what) (?:are|is) (?:you|this)\b|\bwhat can (?:you|i) do\b", re.IGNORECASE)
 _PIECE = re.compile(r"\s*\S{1,12}|\s+$")
 _WORD = re.compile(r"[a-z][a-z'-]*")
-_DOOR = re.compile(r"\[\[(slow|error|cut|silent|long)(?:\s+(\d{1,6}))?\]\]", re.I)
+_DOOR = re.compile(r"\[\[(slow|error|cut|silent|long)(?:\s+(\d{1,6}))?\]\]", re.IGNORECASE)
 _MAX_TITLE_WORDS = 6
 _LONG_SENTENCE = (
     "The purser walks the deck and counts crates and coins and every cup of coffee while the ship "

@@ -89,7 +89,10 @@ def list_models(
 ) -> list[ModelRow]:
     """The models that can be called now, by name: text to text in Chat, any text answer by API."""
     today = _today()
-    rows = (_row(found) for found in session.execute(_offered(development, configured)))
+    rows = (
+        _row(found)
+        for found in session.execute(_offered(development=development, configured=configured))
+    )
     return [
         row
         for row in rows
@@ -108,7 +111,9 @@ def require(
     session: Session, model_id: str, *, development: bool, configured: Collection[str]
 ) -> ModelRow:
     """A model that can be called now. Raises ModelNotFound, and ModelForbidden saying why not."""
-    statement = _offered(development, configured).where(Model.model_id == model_id)
+    statement = _offered(development=development, configured=configured).where(
+        Model.model_id == model_id
+    )
     found = session.execute(statement).one_or_none()
     if found is None:
         raise ModelNotFound(f"There is no model {model_id[:100]!r}.", param="model")
@@ -170,7 +175,7 @@ def _select() -> Select[Any]:
     )
 
 
-def _offered(development: bool, configured: Collection[str]) -> Select[Any]:
+def _offered(*, development: bool, configured: Collection[str]) -> Select[Any]:
     """Models of the providers that can be reached from here."""
     is_reachable = ~Provider.development_only & Provider.provider.in_(tuple(configured))
     if development:

@@ -130,7 +130,7 @@ def _next_price(session: Session, known: _Known, listing: Listing, now: datetime
     stored = dict(listing.stored_terms)
     is_same = known.accepted is not None and known.accepted.terms == stored
     for other in known.others:
-        if other.state == "held" and (is_same or other.terms != stored):
+        if other.state == "held" and other.terms != stored:
             other.state, other.reason = "rejected", _SUPERSEDED
     if is_same or any(p.terms == stored and p.reason != _SUPERSEDED for p in known.others):
         return None

@@ -113,11 +113,14 @@ class Reading:
         if event is None:
             self.answer.failure = provider_error("the answer is no JSON object")
         else:
-            self._take(event)
+            self._take(event, is_whole=True)
 
-    def _take(self, event: dict[str, object]) -> None:
+    def _take(self, event: dict[str, object], *, is_whole: bool = False) -> None:
         delta = self.answer.absorb(event)
         self._announce()
+        if is_whole and self.answer.failure:
+            self.answer.deltas.clear()  # an answer that failed as a whole gave nobody anything
+            return
         if delta is None:
             return
         if self.answer.first_token_ms is None:

@@ -104,7 +104,7 @@ def apply(
     is_too_much = len(leaving) * 100 > active * _RETIRED_PERCENT_MAX
     is_held = not read.listings or (is_too_much and not retire_any)
     retiring = set() if is_held else leaving
-    added, returned = _upsert(session, provider, known, read, leaving - retiring, now)
+    added, returned = _upsert(session, provider, known, read, kept=leaving - retiring, now=now)
     if read.listings:
         _retire(known.values(), read, retiring)
     repriced, held = prices.update(session, known, read.listings, now)
@@ -139,7 +139,7 @@ def seed(session: Session, *, development: bool, now: datetime) -> list[SyncRepo
     return reports
 
 
-def set_model_active(session: Session, model_id: str, active: bool, *, now: datetime) -> None:
+def set_model_active(session: Session, model_id: str, *, active: bool, now: datetime) -> None:
     """An operator takes a model out of the offer, or back in; no sync undoes either.
 
     Raises NotFound, and Conflict for putting back a model whose own end has come.
@@ -175,10 +175,15 @@ def _read(rows: Sequence[object], provider: str, foreign: set[str]) -> _Read:
     for row in rows:
         try:
             model_id = read_id(row)
-            is_ours = model_id.startswith(f"{DEMO_PROVIDER}/") == (provider == DEMO_PROVIDER)
-            if model_id in foreign or model_id in read.listings or not is_ours:
-                raise BadRow("the id belongs to another model")
-            read.mentioned.add(model_id)
+        except BadRow as error:
+            read.refusals.append(str(error))
+            continue
+        is_ours = model_id.startswith(f"{DEMO_PROVIDER}/") == (provider == DEMO_PROVIDER)
+        if model_id in foreign or model_id in read.listings or not is_ours:
+            read.refusals.append("the id belongs to another model")
+            continue
+        read.mentioned.add(model_id)
+        try:
             read.listings[model_id] = read_row(row)  # type: ignore[arg-type]  # read_id looked
         except BadRow as error:
             read.refusals.append(str(error))
@@ -208,6 +213,7 @@ def _upsert(
     provider: str,
     known: dict[str, Model],
     read: _Read,
+    *,
     kept: set[str],
     now: datetime,
 ) -> tuple[int, int]:

@@ -46,9 +46,7 @@ class Model(Base):
     description: Mapped[str] = mapped_column(Text, default="")
     context_tokens: Mapped[int]
     output_tokens_max: Mapped[int | None]
-    answer_tokens_default: Mapped[int] = mapped_column(
-        default=4_096, server_default="4096"
-    )
+    answer_tokens_default: Mapped[int] = mapped_column(default=4_096, server_default="4096")
     input_modalities: Mapped[list[str]] = mapped_column(ARRAY(Text))
     output_modalities: Mapped[list[str]] = mapped_column(ARRAY(Text))
     supported_parameters: Mapped[list[str]] = mapped_column(ARRAY(Text))
@@ -66,9 +64,7 @@ class Price(Base):
     """The price of a model from a date on; never overwritten. `terms` are exact decimal strings."""
 
     __tablename__ = "prices"
-    price_id: Mapped[int] = mapped_column(
-        BigInteger, Identity(always=True), primary_key=True
-    )
+    price_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey(Model.model_id))
     terms: Mapped[dict[str, Any]] = mapped_column(JSONB)
     state: Mapped[str] = mapped_column(Text)
@@ -84,9 +80,7 @@ class CatalogSync(Base):
     """One pass over a provider's model list and what came of it."""
 
     __tablename__ = "catalog_syncs"
-    sync_id: Mapped[int] = mapped_column(
-        BigInteger, Identity(always=True), primary_key=True
-    )
+    sync_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     provider: Mapped[str] = mapped_column(ForeignKey(Provider.provider))
     source: Mapped[str] = mapped_column(Text)
     synced_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -43,7 +43,9 @@ class Shown:
     estimated: bool
 
 
-def listing(session: Session, who: Principal, *, search: str = "", limit: int = 200) -> list[Conversation]:
+def listing(
+    session: Session, who: Principal, *, search: str = "", limit: int = 200
+) -> list[Conversation]:
     """The person's conversations, newest first, with `search` in the title."""
     query = select(Conversation).where(
         Conversation.tenant_id == who.tenant_id,
@@ -184,7 +186,9 @@ def _costs(session: Session, who: Principal, conversation_id: UUID) -> dict[UUID
 def _shown(
     message: Message, children: dict[UUID | None, list[UUID]], costs: dict[UUID, _Receipt]
 ) -> Shown:
-    receipt = costs.get(message.turn_id) if message.turn_id and message.role == "assistant" else None
+    receipt = (
+        costs.get(message.turn_id) if message.turn_id and message.role == "assistant" else None
+    )
     return Shown(
         message_id=message.message_id, parent_id=message.parent_id, role=message.role,
         status=message.status, content=message.content, reasoning=message.reasoning,

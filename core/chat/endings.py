@@ -5,7 +5,6 @@ Synchronous; the engine calls it off its loop. It never decides whether a call e
 
 from __future__ import annotations
 
-
 import orjson
 from sqlalchemy import select
 
@@ -112,9 +111,9 @@ def _terms_served(call: OpenCall, answer: Answer) -> Terms:
         return call.terms
     with db.transaction(_Reader()) as session:
         terms = session.scalar(
-            select(Price.terms).join(Model, Model.price_id == Price.price_id).where(
-                Model.model_id == served
-            )
+            select(Price.terms)
+            .join(Model, Model.price_id == Price.price_id)
+            .where(Model.model_id == served)
         )
     try:
         return pricing.read_terms(terms) if terms else call.terms
@@ -147,8 +146,4 @@ def _tell(run: Run) -> None:
     if answer.first_token_ms is not None:
         telemetry.first_token_seconds.observe(answer.first_token_ms / 1000)
     if answer.failure and answer.failure.kind in _OURS_TO_MEND:
-        telemetry.alarm(
-            "provider_refuses_us", provider=call.provider, reason=answer.failure.reason
-        )
-
-
+        telemetry.alarm("provider_refuses_us", provider=call.provider, reason=answer.failure.reason)

@@ -38,6 +38,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.providers = providers
         self.draining = False
+        self._closed = False
         self._runs: dict[UUID, Run] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
         self._streams: dict[UUID, asyncio.Task[None]] = {}
@@ -85,6 +86,7 @@ class Engine:
             self._cancel_stream(run.call.call_id)
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=grace_s)
+        self._closed = True
         self._sql.shutdown(wait=False, cancel_futures=True)
 
     async def _answer(self, run: Run) -> None:
@@ -105,7 +107,7 @@ class Engine:
                 telemetry.open_streams.dec()
 
     async def _stream(self, run: Run) -> None:
-        call, cut = run.call, "cut"
+        call = run.call
         stream = self.loop.create_task(
             self.providers[call.provider].stream(
                 call, run.request, run.answer, deadlines=call.deadlines,
@@ -118,7 +120,7 @@ class Engine:
         finally:
             self._streams.pop(call.call_id, None)
         if self.draining and run.answer.outcome == "stopped":
-            run.answer.outcome = cut
+            run.answer.outcome = "cut"
         if not stream.cancelled() and (error := stream.exception()) is not None:
             log.error("engine.stream_failed", call_id=str(call.call_id), exc_info=error)
             endings.mark_failed(run.answer)
@@ -152,7 +154,7 @@ class Engine:
                 await self.sql(endings.settle, run)
                 return
             except errors.Unavailable:
-                if self.loop.time() > give_up_at or self._sql._shutdown:
+                if self.loop.time() > give_up_at or self._closed:
                     telemetry.alarm("settlement_left_to_reaper", call_id=str(run.call.call_id))
                     return
             await asyncio.sleep(_SETTLE_RETRY_S[min(attempt, len(_SETTLE_RETRY_S) - 1)])

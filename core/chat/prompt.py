@@ -26,7 +26,9 @@ class Prompt:
     left_out: int
 
 
-def build(branch: Sequence[Message], question: str, *, window_tokens: int, answer_tokens: int) -> Prompt:
+def build(
+    branch: Sequence[Message], question: str, *, window_tokens: int, answer_tokens: int
+) -> Prompt:
     """The prompt for `question` after `branch` (oldest first), within the model's window."""
     history: list[dict[str, object]] = [
         {"role": message.role, "content": message.content} for message in branch if message.content

@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import select, update
 
-from core import db, telemetry
+from core import db, jobs, telemetry
 from core.catalog.answers import estimate_tokens
 from core.catalog.providers import Generation, Provider, ProviderUnreachable
 from core.catalog.registry import connect
@@ -27,9 +27,9 @@ from core.money import billed_nusd, ceil_nusd
 from core.quota import costs, gate
 from core.quota.costs import Cost
 from core.quota.gate import Settlement, TakenOver
-from core.settings import Settings
+from core.settings import Settings, current
 
-_BATCH = 200
+BATCH = 200
 _AT_ONCE = 8
 _ASK_AGAIN_S = (1, 3, 10, 60, 600, 3_600)
 _ALARM_AFTER = timedelta(hours=24)
@@ -53,7 +53,7 @@ def reap(settings: Settings) -> int:
             select(Call.tenant_id, Call.call_id)
             .where(Call.state == "open", Call.lease_until < datetime.now(UTC))
             .order_by(Call.lease_until)
-            .limit(_BATCH)
+            .limit(BATCH)
         ).all()
     taken = [call for row in due if (call := gate.take_over(row.tenant_id, row.call_id))]
     asked = _ask(settings, [(t.call.provider, t.generation_id) for t in taken])
@@ -65,7 +65,7 @@ def reap(settings: Settings) -> int:
 def reconcile(settings: Settings, *, ignore_backoff: bool = False) -> int:
     """Ask the providers about calls that are not final; returns how many became final."""
     with db.transaction(REAPER) as session:
-        query = select(Lookup).order_by(Lookup.due_at).limit(_BATCH)
+        query = select(Lookup).order_by(Lookup.due_at).limit(BATCH)
         if not ignore_backoff:
             query = query.where(Lookup.due_at <= datetime.now(UTC))
         due = list(session.scalars(query))
@@ -88,9 +88,7 @@ def _settle_abandoned(taken: TakenOver, generation: Generation | None) -> None:
     if generation is not None:
         cost = costs.of_generation(generation)
     elif delivered:
-        cost = costs.of_guess(
-            call.terms, call.prompt_tokens_guess, delivered, needs_lookup=known
-        )
+        cost = costs.of_guess(call.terms, call.prompt_tokens_guess, delivered, needs_lookup=known)
     else:
         cost = costs.of_nothing(needs_lookup=known)
     settlement = gate.settlement(
@@ -101,7 +99,9 @@ def _settle_abandoned(taken: TakenOver, generation: Generation | None) -> None:
     )  # fmt: skip
     endings.close(settlement, turn, None)
     telemetry.lease_losses_total.inc()
-    log.warning("reaper.settled", call_id=str(call.call_id), generation_known=generation is not None)
+    log.warning(
+        "reaper.settled", call_id=str(call.call_id), generation_known=generation is not None
+    )
 
 
 def _turn_of(tenant_id: UUID, call_id: UUID) -> tuple[TurnIds | None, str]:
@@ -181,3 +181,13 @@ async def _ask_one(client: Provider | None, generation_id: str | None) -> _Asked
     except ProviderUnreachable as error:
         return _Asked(None, str(error)[:200])
     return _Asked(found, None if found else "not ready")
+
+
+@jobs.periodic("* * * * * */5", "chat.reap")
+def _reap() -> None:
+    reap(current())
+
+
+@jobs.periodic("* * * * * */5", "chat.reconcile")
+def _reconcile() -> None:
+    reconcile(current())

@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -105,24 +106,18 @@ class Run:
                     self._wait()
                 tick()
 
-    def _reading(self) -> _ThreadReader:
-        return _ThreadReader(self)
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Counts a thread among the readers, so that the engine notifies only when one listens."""
+        with self._changed:
+            self._thread_readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._thread_readers -= 1
 
     def _wait(self) -> None:
         with self._changed:
             self._changed.wait(_LOOK_AGAIN_S)
 
-
-class _ThreadReader:
-    """Counts a thread among the readers, so that the engine notifies only when somebody listens."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __enter__(self) -> None:
-        with self._run._changed:
-            self._run._thread_readers += 1
-
-    def __exit__(self, *_error: object) -> None:
-        with self._run._changed:
-            self._run._thread_readers -= 1

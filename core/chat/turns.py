@@ -181,9 +181,7 @@ def _open(who: Principal, asker: Standing, opening: _Opening, built: Prompt) -> 
     if verdict.get("code") != "ok" and first != opening.turn_id:
         raise _refusal(verdict, admission, asker)
     call = gate.opened(asker, admission)
-    ids = TurnIds(
-        opening.turn_id, opening.conversation_id, opening.question_id, opening.answer_id
-    )
+    ids = TurnIds(opening.turn_id, opening.conversation_id, opening.question_id, opening.answer_id)
     engine.current().submit(Run(call, _request(call, built, opening.conversation_id), ids))
     return Live(ids.turn_id, call.call_id, ids.conversation_id, ids.answer_id)
 

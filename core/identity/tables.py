@@ -80,9 +80,7 @@ class Label(Base):
     """A name as it was when a row was written. Never changed, except by erasure."""
 
     __tablename__ = "labels"
-    tenant_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Tenant.tenant_id), primary_key=True
-    )
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id), primary_key=True)
     label_id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     subject_id: Mapped[UUID]
     name: Mapped[str] = mapped_column(Text)
@@ -117,9 +115,7 @@ class Membership(Base):
     """A person's place in a tenant, with the role there."""
 
     __tablename__ = "memberships"
-    tenant_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Tenant.tenant_id), primary_key=True
-    )
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id), primary_key=True)
     user_id: Mapped[UUID] = mapped_column(ForeignKey(User.user_id), primary_key=True)
     role: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="active")
@@ -127,9 +123,7 @@ class Membership(Base):
     label_id: Mapped[UUID]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["tenant_id", "label_id"], [Label.tenant_id, Label.label_id]
-        ),
+        ForeignKeyConstraint(["tenant_id", "label_id"], [Label.tenant_id, Label.label_id]),
         CheckConstraint("role in ('member', 'finance', 'admin')", name="role"),
         CheckConstraint("status in ('active', 'disabled')", name="status"),
         Index(None, "user_id"),
@@ -150,9 +144,7 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]
-        ),
+        ForeignKeyConstraint(["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]),
         Index(None, "tenant_id", "user_id"),
     )
 
@@ -165,9 +157,7 @@ class ApiKeyHash(Base):
     of_tenant: Mapped[UUID]
     key_id: Mapped[UUID]
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["of_tenant", "key_id"], [ApiKey.tenant_id, ApiKey.key_id]
-        ),
+        ForeignKeyConstraint(["of_tenant", "key_id"], [ApiKey.tenant_id, ApiKey.key_id]),
     )
 
 
@@ -175,9 +165,7 @@ class LimitOverride(Base):
     """One limit set for one tenant, person or key; a null maximum means unlimited."""
 
     __tablename__ = "limit_overrides"
-    tenant_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Tenant.tenant_id), primary_key=True
-    )
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id), primary_key=True)
     scope: Mapped[str] = mapped_column(Text, primary_key=True)
     subject_id: Mapped[UUID] = mapped_column(primary_key=True)
     limit_name: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -235,9 +223,7 @@ class AuditEntry(Base):
     """Who did what to what, allowed or denied. Append-only for every role."""
 
     __tablename__ = "audit_log"
-    audit_id: Mapped[int] = mapped_column(
-        BigInteger, Identity(always=True), primary_key=True
-    )
+    audit_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     occurred_at: Mapped[datetime] = mapped_column(server_default=func.now())
     actor: Mapped[str] = mapped_column(Text)
     of_tenant: Mapped[UUID | None]

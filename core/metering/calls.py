@@ -40,7 +40,5 @@ def beat(
 
 def ask_stop(tenant_id: UUID, call_id: UUID) -> bool:
     """Ask whoever runs the call to stop; False when it has ended already."""
-    row = db.current().call_again(
-        "select verbs.ask_stop(%s, %s) as asked", (tenant_id, call_id)
-    )
+    row = db.current().call_again("select verbs.ask_stop(%s, %s) as asked", (tenant_id, call_id))
     return bool(row and row["asked"])

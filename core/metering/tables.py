@@ -60,6 +60,7 @@ class Call(Base):
     stop_requested_at: Mapped[datetime | None]
     generation_id: Mapped[str | None] = mapped_column(Text)
     delivered_tokens: Mapped[int] = mapped_column(server_default="0")
+    gave_output: Mapped[bool | None]
     opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
     settled_at: Mapped[datetime | None]
     __table_args__ = (
@@ -105,9 +106,7 @@ class UsageEvent(Base):
     __tablename__ = "usage_events"
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     occurred_at: Mapped[datetime] = mapped_column(primary_key=True)
-    event_id: Mapped[int] = mapped_column(
-        BigInteger, Identity(always=True), primary_key=True
-    )
+    event_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     kind: Mapped[str] = mapped_column(Text)
     call_id: Mapped[UUID]
     adjusts_call_id: Mapped[UUID | None]
@@ -141,9 +140,7 @@ class UsageEvent(Base):
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "call_id"], [Call.tenant_id, Call.call_id]),
         CheckConstraint("kind in ('call', 'adjustment')", name="kind"),
-        CheckConstraint(
-            "(kind = 'adjustment') = (adjusts_call_id is not null)", name="adjusts"
-        ),
+        CheckConstraint("(kind = 'adjustment') = (adjusts_call_id is not null)", name="adjusts"),
         CheckConstraint(_COST_SOURCES, name="cost_source"),
         Index("usage_events_call_idx", "tenant_id", "call_id"),
         Index("usage_events_recent_idx", "occurred_at", postgresql_using="brin"),
@@ -170,9 +167,7 @@ class UsageDay(Base):
     list_nusd: Mapped[int] = mapped_column(BigInteger)
     billed_nusd: Mapped[int] = mapped_column(BigInteger)
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]
-        ),
+        ForeignKeyConstraint(["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]),
         {"postgresql_with": {"fillfactor": 70}},
     )
 

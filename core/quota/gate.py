@@ -320,4 +320,3 @@ def _affordable(standing: Standing, ask: Ask, terms: Terms, guess: int) -> int |
     if standing.tokens_left is not None:
         caps.append(standing.tokens_left - guess)
     return max(0, min(caps)) if caps else None
-

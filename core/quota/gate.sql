@@ -285,7 +285,8 @@ begin
   end if;
   s.generation_id := coalesce(s.generation_id, c.generation_id);
   update calls set state = 'settled', outcome = s.outcome, settled_at = clock_timestamp(),
-      generation_id = s.generation_id where call_id = s.call_id;
+      generation_id = s.generation_id, gave_output = s.gave_output
+    where call_id = s.call_id;
   e := event_of(c, s, 'call');
   perform add_to_day(e, 1, (s.outcome in ('error', 'timeout'))::int, e.model_served);
   perform count_use(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd, true,

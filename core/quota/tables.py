@@ -20,9 +20,7 @@ class Counter(Base):
     """
 
     __tablename__ = "counters"
-    tenant_id: Mapped[UUID] = mapped_column(
-        ForeignKey(Tenant.tenant_id), primary_key=True
-    )
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id), primary_key=True)
     subject_id: Mapped[UUID] = mapped_column(primary_key=True)
     period: Mapped[date] = mapped_column(primary_key=True)
     scope: Mapped[str] = mapped_column(Text)
@@ -39,8 +37,6 @@ class Counter(Base):
     held_nusd: Mapped[int] = mapped_column(BigInteger, server_default="0")
     __table_args__ = (
         CheckConstraint("scope in ('tenant', 'user', 'key')", name="scope"),
-        CheckConstraint(
-            "messages >= 0 and tokens_held >= 0 and held_nusd >= 0", name="counted"
-        ),
+        CheckConstraint("messages >= 0 and tokens_held >= 0 and held_nusd >= 0", name="counted"),
         {"postgresql_with": {"fillfactor": 40}},
     )

@@ -688,6 +688,7 @@ def upgrade() -> None:
         sa.Column("stop_requested_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("generation_id", sa.Text(), nullable=True),
         sa.Column("delivered_tokens", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("gave_output", sa.Boolean(), nullable=True),
         sa.Column(
             "opened_at",
             sa.DateTime(timezone=True),

@@ -22,7 +22,5 @@ def upgrade() -> None:
         if row["limit_name"] == "monthly_nusd":
             row["maximum"] = monthly_nusd
     for name, values in rows.items():
-        table = sa.table(
-            name, *(sa.column(column) for column in values[0]), schema="app"
-        )
+        table = sa.table(name, *(sa.column(column) for column in values[0]), schema="app")
         op.bulk_insert(table, values)

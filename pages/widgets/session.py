@@ -27,9 +27,7 @@ def signed_in() -> SignedIn | None:
     """Whoever this connection's cookie stands for now; a tab of somebody else is emptied first."""
     found = sessions.who(token())
     principal = found.principal if found else None
-    owner = (
-        (str(found.user_id), str(principal.tenant_id) if principal else "") if found else None
-    )
+    owner = (str(found.user_id), str(principal.tenant_id) if principal else "") if found else None
     if st.session_state.get(_OWNER) not in (None, owner):
         st.session_state.clear()
     st.session_state[_OWNER] = owner

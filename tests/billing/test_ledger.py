@@ -84,7 +84,9 @@ class Work:
             call = self.open.pop(self.random.randrange(len(self.open)))
             guessed = self.random.random() < 0.4
             usd = str(self.random.randint(0, 2 * call.hold_nusd) / 1_000_000_000)
-            spent = cost(f"{float(usd):.9f}", "estimate" if guessed else "provider", needs_lookup=guessed)
+            spent = cost(
+                f"{float(usd):.9f}", "estimate" if guessed else "provider", needs_lookup=guessed
+            )
             for _ in range(self.random.randint(1, 2)):
                 gate.close(
                     gate.settlement(
@@ -162,7 +164,9 @@ def test_a_grant_with_a_known_key_is_booked_once_also_by_racers() -> None:
 def test_a_grant_of_nothing_is_refused(amount: int) -> None:
     place = make_place(credit_usd=0)
     with pytest.raises(errors.BadInput), db.transaction(TESTS) as session:
-        ledger.grant(session, place.tenant_id, amount, kind="manual", key="k", actor="t", reason="r")
+        ledger.grant(
+            session, place.tenant_id, amount, kind="manual", key="k", actor="t", reason="r"
+        )
 
 
 def test_an_open_hold_keeps_what_it_needs_of_an_expired_lot() -> None:

@@ -101,6 +101,13 @@ def test_a_held_price_falls_when_the_provider_takes_it_back_and_may_be_held_anew
     assert catalogue.sync(row("t/a", "0.000009")).held == 1
 
 
+def test_only_the_latest_of_several_held_prices_waits(catalogue: Catalogue) -> None:
+    for prompt in ("0.000001", "0.000009", "0.000011"):
+        catalogue.sync(row("t/a", prompt))
+    prices.accept_price(catalogue.session, catalogue.held(), now=NOW)
+    assert catalogue.charged("t/a") == "0.000011"
+
+
 @pytest.mark.parametrize("prompt", ["-1", "0", None])
 def test_an_operator_cannot_accept_a_price_nobody_could_charge_by(
     catalogue: Catalogue, prompt: str | None

@@ -275,7 +275,10 @@ def test_reasoning_is_not_counted_twice_and_images_and_speech_have_their_own_rat
 
 def test_rates_listed_as_zero_fall_back_like_absent_ones() -> None:
     price = terms(input_cache_read="0", audio_output="0")
-    used = usage(prompt_tokens=10, cached_tokens=10, completion_tokens=5, audio_completion_tokens=5)
+    used = usage(
+        prompt_tokens=10, cached_tokens=5, cache_write_tokens=3, audio_prompt_tokens=2,
+        completion_tokens=5, image_tokens=2, audio_completion_tokens=3,
+    )  # fmt: skip
     assert pricing.cost_usd(price, used) == Decimal("0.00007")
 
 
@@ -292,9 +295,10 @@ def test_parts_larger_than_their_total_never_make_a_cost_negative() -> None:
     )
 
 
-def test_the_worst_case_takes_a_cache_write_dearer_than_the_prompt() -> None:
-    price = terms(input_cache_write="0.0000025")
-    assert pricing.worst_case_usd(price, 1_000_000, 0) == Decimal("2.5")
+@pytest.mark.parametrize("name", ["input_cache_read", "input_cache_write", "input_cache_write_1h"])
+def test_the_worst_case_takes_a_cache_dearer_than_the_prompt(name: str) -> None:
+    price = terms(**{name: "0.0000025"})
+    assert pricing.worst_case_usd(price, 1_000_000, 0, inputs=["text"]) == Decimal("2.5")
 
 
 def test_the_worst_case_counts_only_tiers_within_reach() -> None:

@@ -127,10 +127,10 @@ def test_what_an_operator_took_out_stays_out_and_what_was_put_back_stays(
     catalogue: Catalogue,
 ) -> None:
     catalogue.sync(row("t/a"), *others(9))
-    sync.set_model_active(catalogue.session, "t/a", False, now=NOW)
+    sync.set_model_active(catalogue.session, "t/a", active=False, now=NOW)
     catalogue.sync(row("t/a"), *others(9))
     assert not catalogue.model("t/a").active
-    sync.set_model_active(catalogue.session, "t/a", True, now=NOW)
+    sync.set_model_active(catalogue.session, "t/a", active=True, now=NOW)
     catalogue.sync(row("t/a"), *others(9))
     assert catalogue.model("t/a").active
 
@@ -138,9 +138,9 @@ def test_what_an_operator_took_out_stays_out_and_what_was_put_back_stays(
 def test_a_model_past_its_date_cannot_be_put_back(catalogue: Catalogue) -> None:
     catalogue.sync(row("t/a", expiration_date="2025-10-28"))
     with pytest.raises(Conflict, match="2025-10-28"):
-        sync.set_model_active(catalogue.session, "t/a", True, now=NOW)
+        sync.set_model_active(catalogue.session, "t/a", active=True, now=NOW)
     with pytest.raises(NotFound):
-        sync.set_model_active(catalogue.session, "t/unknown", True, now=NOW)
+        sync.set_model_active(catalogue.session, "t/unknown", active=True, now=NOW)
 
 
 def test_what_an_operator_set_for_a_model_survives_a_sync(catalogue: Catalogue) -> None:
@@ -156,6 +156,12 @@ def test_a_model_whose_row_is_broken_for_a_while_is_not_retired(catalogue: Catal
     for _ in range(3):
         catalogue.sync(row("t/a", name=5), *others(9))
     assert catalogue.model("t/a").active
+
+
+def test_a_broken_row_ends_a_run_of_absences(catalogue: Catalogue) -> None:
+    for rows in ([row("t/a")], [], [row("t/a", name=5)], []):
+        catalogue.sync(*rows, *others(9))
+        assert catalogue.model("t/a").active
 
 
 def test_an_unknown_provider_and_an_absurd_list_are_refused(catalogue: Catalogue) -> None:

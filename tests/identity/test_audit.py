@@ -93,7 +93,8 @@ def test_operators_page_through_the_log_and_others_do_not(principal: Principal) 
 
 
 @pytest.mark.parametrize("who", ["web", "jobs"])
-@pytest.mark.parametrize("change", ["update app.audit_log set actor = 'x'", "delete from app.audit_log",
+@pytest.mark.parametrize("change", ["update app.audit_log set actor = 'x'",
+                                    "delete from app.audit_log",
                                     "truncate app.audit_log"])  # fmt: skip
 def test_no_role_changes_the_log(principal: Principal, who: str, change: str) -> None:
     actor = principal if who == "web" else SYSTEM
@@ -164,7 +165,8 @@ def test_only_the_two_roles_may_call_the_verbs_of_identity() -> None:
         callers = session.execute(
             text("select proname, has_function_privilege('app_rw', oid, 'execute'),"
                  " has_function_privilege('purser_reporting', oid, 'execute')"
-                 " from pg_proc where pronamespace = 'verbs'::regnamespace and proname = any(:own)"),
+                 " from pg_proc where pronamespace = 'verbs'::regnamespace"
+                 " and proname = any(:own)"),
             {"own": own},
         ).all()  # fmt: skip
     assert {row.proname for row in callers} == set(own) >= {"who", "faded"}

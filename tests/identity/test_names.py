@@ -22,7 +22,8 @@ def test_an_e_mail_is_put_in_lower_case(given_: str, cleaned: str) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["", "a", "a@b", "@b.co", "a@.co", "a@b..co", "a b@c.de", "a@b.c\n", "a@b.co\0", "a@b.co,c@d.ef",
+    ["", "a", "a@b", "@b.co", "a@.co", "a@b..co", "a b@c.de", "a@b.c\n", "a@b.co\0",
+     "a@b.co,c@d.ef",
      "ä@b.co", "a@-b.co", "\ud800@b.co", "a" * 65 + "@b.co", "a@" + "b." * 200 + "co"],
 )  # fmt: skip
 def test_what_is_no_e_mail_is_refused(bad: str) -> None:
@@ -42,8 +43,8 @@ def test_a_hostile_e_mail_is_refused_at_once() -> None:
 def test_a_name_is_one_storable_line_or_refused(text: str) -> None:
     try:
         cleaned = names.name(text, "name", length_max=50)
-    except errors.BadInput as refusal:
-        assert refusal.param == "name"
+    except errors.BadInput:
+        assert not text.strip() or len(text.strip()) > 50 or not names.is_line(text.strip())
     else:
         assert 0 < len(cleaned.encode()) <= 200
         assert "\0" not in cleaned

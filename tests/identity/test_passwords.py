@@ -60,8 +60,8 @@ def another_process(database: Database) -> Iterator[Database]:
 
 def _rewind(email: str, minutes: int) -> None:
     change(
-        "update app.sign_in_failures set last_failed_at = last_failed_at - make_interval(mins => :m)"
-        " where subject_hash = :hash",
+        "update app.sign_in_failures set last_failed_at ="
+        " last_failed_at - make_interval(mins => :m) where subject_hash = :hash",
         m=minutes, hash=keyed_hash("sign_in_name", email),
     )  # fmt: skip
 
@@ -89,8 +89,8 @@ def test_hashes_are_the_form_packages_own() -> None:
 
 def test_nobodys_hash_costs_what_a_real_one_costs() -> None:
     real = passwords.hash_password(PASSWORD)
-    assert passwords._NOBODY[:7] == real[:7]  # noqa: SLF001 - algorithm and cost, the point of it
-    assert bcrypt.checkpw(b"", passwords._NOBODY.encode()) is False  # noqa: SLF001
+    assert passwords._NOBODY[:7] == real[:7]
+    assert bcrypt.checkpw(b"", passwords._NOBODY.encode()) is False
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_successes_do_not_lock_an_address(user_id: UUID, email: str, address: st
 
 def test_parallel_guesses_cannot_pass_the_lock(user_id: UUID, email: str) -> None:
     with ThreadPoolExecutor(8) as pool:
-        attempts = list(pool.map(lambda _: passwords._begin(email, None), range(20)))  # noqa: SLF001
+        attempts = list(pool.map(lambda _: passwords._begin(email, None), range(20)))
     assert sum(not attempt.locked for attempt in attempts) == passwords.FAILURES_MAX_NAME
     assert all(a.user_id is None for a in attempts if a.locked)
 

@@ -162,8 +162,11 @@ def test_last_seen_is_touched_at_most_once_a_minute(browser: Browser) -> None:
     at_first = last_seen()
     sessions.who(browser.token)
     assert last_seen() == at_first
-    back = "update app.sessions set last_seen_at = last_seen_at - interval '61 s' where user_id = :user"
-    change(back, user=browser.principal.user_id)
+    change(
+        "update app.sessions set last_seen_at = last_seen_at - interval '61 s'"
+        " where user_id = :user",
+        user=browser.principal.user_id,
+    )
     moved_back = last_seen()
     sessions.who(browser.token)
     assert last_seen() > moved_back  # type: ignore[operator]

@@ -27,7 +27,9 @@ OFFERED = frozenset({"openrouter"})
 
 
 def ask(tokens: int = 100, max_tokens: int | None = 1_000, key: str | None = None) -> Ask:
-    return Ask("api", "test", prompt_tokens_guess=tokens, max_tokens=max_tokens, idempotency_key=key)
+    return Ask(
+        "api", "test", prompt_tokens_guess=tokens, max_tokens=max_tokens, idempotency_key=key
+    )
 
 
 def open_call(place: Place, model: str, asked: Ask | None = None) -> OpenCall:
@@ -77,7 +79,11 @@ def test_settling_twice_books_once_and_returns_the_same_receipt() -> None:
     place, model = make_place(), make_model()
     call = open_call(place, model)
     first, second = close(call, cost("0.5")), close(call, cost("0.7"))
-    assert (first.billed_nusd, second.billed_nusd, second.code) == (500_000_000, 500_000_000, "settled")
+    assert (first.billed_nusd, second.billed_nusd, second.code) == (
+        500_000_000,
+        500_000_000,
+        "settled",
+    )
     assert wallet(place).posted_nusd == 9_500_000_000
 
 
@@ -194,7 +200,10 @@ def test_an_explicit_cap_that_is_not_affordable_is_refused_with_the_one_that_is(
 
 
 def test_free_models_work_on_an_empty_wallet() -> None:
-    place, model = make_place(credit_usd=0), make_model(terms={"prompt": "0", "completion": "0"}, free=True)
+    place, model = (
+        make_place(credit_usd=0),
+        make_model(terms={"prompt": "0", "completion": "0"}, free=True),
+    )
     call = open_call(place, model)
     assert call.hold_nusd == 0
     assert close(call, Cost(Decimal(0), "provider", needs_lookup=False)).code == "ok"
@@ -204,7 +213,11 @@ def test_debt_refuses_new_calls_until_a_grant_pays_it_first() -> None:
     place, model = make_place(credit_usd=1), make_model()
     close(open_call(place, model), cost("3"))
     after = wallet(place)
-    assert (after.posted_nusd, after.debt_nusd, after.available_nusd) == (-2_000_000_000, 2_000_000_000, 0)
+    assert (after.posted_nusd, after.debt_nusd, after.available_nusd) == (
+        -2_000_000_000,
+        2_000_000_000,
+        0,
+    )
     with pytest.raises(errors.InsufficientCredit, match=r"owes \$2\.00"):
         open_call(place, model)
     with db.transaction(TESTS) as session:
@@ -224,14 +237,22 @@ def test_postpaid_gates_by_its_credit_limit_and_owes_a_receivable() -> None:
         open_call(place, model)
     close(call, cost("0.002"))
     after = wallet(place)
-    assert (after.debt_nusd, after.receivable_nusd, after.available_nusd) == (0, 2_000_000, 1_000_000)
+    assert (after.debt_nusd, after.receivable_nusd, after.available_nusd) == (
+        0,
+        2_000_000,
+        1_000_000,
+    )
 
 
 def test_internal_is_gated_by_budgets_only() -> None:
     place, model = make_place(credit_usd=0, mode="internal"), make_model()
     close(open_call(place, model), cost("7"))
     after = wallet(place)
-    assert (after.available_nusd, after.receivable_nusd, after.debt_nusd) == (None, 7_000_000_000, 0)
+    assert (after.available_nusd, after.receivable_nusd, after.debt_nusd) == (
+        None,
+        7_000_000_000,
+        0,
+    )
     open_call(place, model)
 
 
@@ -266,7 +287,9 @@ def test_the_truth_is_booked_once_as_an_adjustment(truth: str, posted: int) -> N
     assert wallet(place).posted_nusd == posted
     with db.transaction(TESTS) as session:
         events = session.scalars(
-            select(UsageEvent).where(UsageEvent.call_id == call.call_id).order_by(UsageEvent.event_id)
+            select(UsageEvent)
+            .where(UsageEvent.call_id == call.call_id)
+            .order_by(UsageEvent.event_id)
         ).all()
         assert [event.kind for event in events] == ["call", "adjustment"]
         assert sum(event.billed_nusd for event in events) == 10_000_000_000 - posted
@@ -287,9 +310,7 @@ def test_a_correction_gives_back_to_the_lot_that_paid_the_debt() -> None:
         ledger.grant(
             session, place.tenant_id, 5_000_000_000, kind="purchase", key="k", actor="t", reason="r"
         )
-    gate.correct(
-        gate.settlement(call, cost("0.5"), outcome="ok", gave_output=True, latency_ms=0)
-    )
+    gate.correct(gate.settlement(call, cost("0.5"), outcome="ok", gave_output=True, latency_ms=0))
     after = wallet(place)
     with db.transaction(TESTS) as session:
         left = [lot.remaining_nusd for lot in ledger.lots(session, place.tenant_id)]
@@ -299,7 +320,9 @@ def test_a_correction_gives_back_to_the_lot_that_paid_the_debt() -> None:
 def test_a_heartbeat_extends_only_its_own_lease_and_carries_the_stop() -> None:
     place, model = make_place(), make_model()
     call = open_call(place, model)
-    assert calls.beat(place.tenant_id, call.call_id, call.lease_token) == calls.Beat(alive=True, stop=False)
+    assert calls.beat(place.tenant_id, call.call_id, call.lease_token) == calls.Beat(
+        alive=True, stop=False
+    )
     assert calls.beat(place.tenant_id, call.call_id, new_id()).alive is False
     assert calls.ask_stop(place.tenant_id, call.call_id)
     assert calls.beat(place.tenant_id, call.call_id, call.lease_token).stop is True

@@ -1,0 +1,87 @@
+"""Reads a request's body: bounded, and as strict JSON. Refuses what two parsers could read differently:
+duplicate keys, NaN, lone surrogates, NUL, numbers that do not fit, deep nesting.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+
+from core.errors import BadInput, TooLarge
+
+LENGTH_MAX = 20 * 1024 * 1024
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+async def read(request: Request, *, length_max: int) -> bytes:
+    """The whole body. Raises TooLarge as soon as it is longer, or says that it will be."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and (len(declared) > 12 or int(declared) > length_max):
+        raise _too_large(length_max)
+    pieces: list[bytes] = []
+    length = 0
+    try:
+        async for piece in request.stream():
+            length += len(piece)
+            if length > length_max:
+                raise _too_large(length_max)
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise BadInput("The body ended early.") from None
+    return b"".join(pieces)
+
+
+def parse(raw: bytes) -> dict[str, object]:
+    """The JSON object in a body. Raises BadInput saying what is wrong, never showing content."""
+    try:
+        parsed = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant,
+            parse_float=_finite,
+        )  # fmt: skip
+        # What cannot be written again (lone surrogates, huge integers, deep nesting) is not sent on.
+        canonical = orjson.dumps(parsed)
+    except UnicodeDecodeError:
+        raise BadInput("The body is not UTF-8.") from None
+    except RecursionError:
+        raise BadInput("The body is nested too deeply.") from None
+    except (ValueError, TypeError):
+        raise BadInput("The body is not valid JSON.") from None
+    if not isinstance(parsed, dict):
+        raise BadInput("The body must be a JSON object.")
+    if b"\\u0000" in canonical and _NUL.search(canonical):
+        raise BadInput("The body contains a NUL character, which cannot be stored or sent.")
+    return parsed
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise BadInput(f"The key {shown(twice)} appears twice.", param=shown(twice))
+    return found
+
+
+def shown(name: str) -> str:
+    """A stranger's field name as it may be repeated in an answer: short, and always encodable."""
+    return "".join(c if c.isprintable() else "?" for c in name[:60])
+
+
+def _no_constant(name: str) -> object:
+    raise BadInput(f"{name} is not JSON.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise BadInput("A number in the body is too large.")
+    return number
+
+
+def _too_large(length_max: int) -> TooLarge:
+    size = f"{length_max // 1024**2} MB" if length_max >= 1024**2 else f"{length_max} bytes"
+    return TooLarge(f"The body is larger than {size}.")

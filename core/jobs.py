@@ -1,0 +1,255 @@
+"""The job queue: work that is deferred in the caller's transaction, and work that comes round.
+
+Imports no room: rooms register their functions by name. Arguments are ids, never content, and a
+job may run twice (its worker was killed), so every one must be safe to repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeAlias, TypeVar
+from uuid import UUID
+
+import psycopg
+import structlog
+from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy, SyncPsycopgConnector
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, UniqueViolation
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
+from procrastinate.tasks import configure_task
+from prometheus_client import Gauge
+from psycopg import sql
+from psycopg_pool import PoolTimeout
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+from core import telemetry
+from core.db import JOBS
+
+ATTEMPTS_MAX = 5
+_SCHEMA = "jobs"
+_CONCURRENCY = 4
+_CONNECTIONS_MAX = 4
+_HEARTBEAT_S = 5.0
+_STALLED_AFTER_S = 20.0
+_DRAIN_S = 10.0
+_START_AGAIN_S = 2.0
+_KEEP_FAILED_H = 14 * 24
+_TEXT_LENGTH_MAX = 100
+_RETRY_BASE_S = 3  # waits 3, 9, 27, 81 seconds
+
+Argument: TypeAlias = UUID | int | str
+Function = TypeVar("Function", bound=Callable[..., object])
+
+log = structlog.get_logger(__name__)
+jobs_gauge = Gauge(
+    "purser_jobs", "Jobs that wait or were given up", ["status"], registry=telemetry.registry
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    """A room's function under its name; with a `cron` it comes round by itself."""
+
+    name: str
+    function: Callable[..., object]
+    attempts_max: int
+    cron: str | None
+
+
+_registered: dict[str, _Registered] = {}
+
+
+def task(name: str, *, attempts_max: int = ATTEMPTS_MAX) -> Callable[[Function], Function]:
+    """Register a synchronous function as the job `name`; it opens its own transactions.
+
+    A job that raises is tried again after 3, 9, 27, ... seconds; UUIDs arrive as text.
+    """
+    return partial(_register, name, attempts_max, None)
+
+
+def periodic(cron: str, name: str) -> Callable[[Function], Function]:
+    """Register a function without arguments to run by `cron` (a sixth field: seconds), in UTC.
+
+    Once per tick, however many workers run; one that fails waits for its next tick.
+    """
+    return partial(_register, name, 1, cron)
+
+
+def defer(session: Session, name: str, **arguments: Argument) -> int | None:
+    """Add a job to the caller's transaction: it exists when, and only when, that commits.
+
+    Returns the job's id; None when the same one waits already. Raises ValueError for an argument
+    too long to be an id.
+    """
+    values: dict[str, int | str] = {
+        key: value if isinstance(value, int) else _id_text(key, value)
+        for key, value in arguments.items()
+    }
+    before = session.scalar(text("select current_setting('search_path')"))
+    try:
+        with session.begin_nested():
+            _search(session, _SCHEMA)
+            job_id = configure_task(
+                name=name, job_manager=JobManager(SyncPsycopgConnector()),
+                connection=session.connection().connection.driver_connection,
+            ).defer(**values)  # fmt: skip
+            _search(session, before or "")
+    except AlreadyEnqueued:
+        return None
+    return job_id
+
+
+async def run_worker(url: str, stop: asyncio.Event) -> None:
+    """Run jobs until `stop` is set, then let running ones end. `url` leads to Postgres itself.
+
+    A lost database ends nothing: the worker starts again as soon as it is back.
+    """
+    while not stop.is_set():
+        try:
+            await _work(url, stop)
+        except (ConnectorException, psycopg.Error, PoolTimeout) as error:
+            log.warning("worker.database_lost", error=type(error).__name__)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _START_AGAIN_S)
+
+
+def names() -> frozenset[str]:
+    """The names of all registered jobs."""
+    return frozenset(_registered) | {_RESCUE, _FORGET}
+
+
+def _register(name: str, attempts_max: int, cron: str | None, function: Function) -> Function:
+    if name in names():
+        raise ValueError(f"there is a job {name!r} already")
+    _registered[name] = _Registered(name, function, attempts_max, cron)
+    return function
+
+
+def _id_text(key: str, value: UUID | str) -> str:
+    if len(str(value)) > _TEXT_LENGTH_MAX:
+        raise ValueError(f"the argument {key!r} is too long to be an id")
+    return str(value)
+
+
+def _search(session: Session, path: str) -> None:
+    """Set the search path for the rest of the transaction; the library's SQL names no schema."""
+    session.execute(text("select set_config('search_path', :path, true)"), {"path": path})
+
+
+async def _work(url: str, stop: asyncio.Event) -> None:
+    """One worker, until it is stopped or the library gives up (a lost connection)."""
+    app = _app(url)
+    async with app.open_async():
+        worker = asyncio.create_task(
+            app.run_worker_async(
+                concurrency=_CONCURRENCY, install_signal_handlers=False, delete_jobs="successful",
+                shutdown_graceful_timeout=_DRAIN_S, update_heartbeat_interval=_HEARTBEAT_S,
+                stalled_worker_timeout=_STALLED_AFTER_S,
+            )
+        )  # fmt: skip
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({worker, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+
+
+def _app(url: str) -> App:
+    """The library's app with every registered job, not yet connected."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    app = App(
+        connector=PsycopgConnector(
+            conninfo=plain, min_size=1, max_size=_CONNECTIONS_MAX, configure=_configure
+        )
+    )
+    for job in _registered.values():
+        _add(app, job)
+    for name, function, cron in (
+        (_RESCUE, _rescue, "* * * * * */30"),
+        (_FORGET, _forget, "20 3 * * *"),
+    ):
+        added = app.task(name=name, pass_context=True, queueing_lock=name)(function)
+        app.periodic(cron=cron)(added)
+    return app
+
+
+def _add(app: App, job: _Registered) -> None:
+    run = partial(_run, job)
+    if job.cron is None:
+        retry = RetryStrategy(max_attempts=job.attempts_max - 1, exponential_wait=_RETRY_BASE_S)
+        app.task(name=job.name, retry=retry)(run)
+    else:
+        added = app.task(name=job.name, queueing_lock=job.name)(run)
+        app.periodic(cron=job.cron)(added)
+
+
+def _run(job: _Registered, **arguments: Argument) -> None:
+    """One run of a job, in a thread of the worker; a failure is named here and counted there."""
+    telemetry.new_request_id()
+    if job.cron is not None:
+        arguments.pop("timestamp", None)
+    try:
+        job.function(**arguments)
+    except Exception as error:
+        log.error("job.failed", job=job.name, exc_info=error)  # noqa: TRY400 - named, not printed
+        raise
+
+
+async def _configure(connection: psycopg.AsyncConnection[object]) -> None:
+    """A connection of the queue: one statement at a time, as app_jobs, in schema `jobs`."""
+    await connection.set_autocommit(True)
+    cursor = await connection.execute("select current_user")
+    row = await cursor.fetchone()
+    if row != (JOBS,):
+        await connection.execute(sql.SQL("set role {}").format(sql.Identifier(JOBS)))
+    await connection.execute(sql.SQL("set search_path = {}").format(sql.Identifier(_SCHEMA)))
+
+
+_RESCUE, _FORGET = "jobs.rescue", "jobs.forget"
+_COUNT = """
+select count(*) filter (where status = 'todo') as todo,
+  count(*) filter (where status = 'failed') as failed from procrastinate_jobs
+"""
+
+
+async def _rescue(context: JobContext, timestamp: int) -> None:  # noqa: ARG001 - the library's call
+    """Put the jobs of killed workers back, or give them up after too many attempts."""
+    manager = context.app.job_manager
+    for job in await manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED_AFTER_S):
+        try:
+            await _put_back(manager, job)
+        except ConnectorException as error:
+            log.warning("job.not_rescued", job=job.task_name, error=type(error).__name__)
+    await manager.prune_stalled_workers(_STALLED_AFTER_S)
+    counted = await context.app.connector.execute_query_one_async(_COUNT)
+    for status in ("todo", "failed"):
+        jobs_gauge.labels(status=status).set(counted[status])
+
+
+async def _put_back(manager: JobManager, job: Job) -> None:
+    if job.attempts + 1 >= ATTEMPTS_MAX:
+        await manager.finish_job(job, Status.FAILED, delete_job=False)
+        telemetry.alarm("job_given_up", job=job.task_name, attempts=job.attempts + 1)
+        return
+    try:
+        await manager.retry_job(job, retry_at=datetime.now(UTC))
+    except UniqueViolation:  # the next one of its kind waits already and does the same
+        await manager.finish_job(job, Status.FAILED, delete_job=True)
+    log.warning("job.rescued", job=job.task_name, attempts=job.attempts + 1)
+
+
+async def _forget(context: JobContext, timestamp: int) -> None:  # noqa: ARG001 - the library's call
+    """Delete what failed long ago."""
+    await context.app.job_manager.delete_old_jobs(
+        nb_hours=_KEEP_FAILED_H, include_failed=True, include_cancelled=True, include_aborted=True
+    )

@@ -1,0 +1,59 @@
+"""One element of the browser that trades a sign-in ticket for the session cookie, or gives the
+session back: a page's own connection can set no cookie. It keeps nothing."""
+
+from __future__ import annotations
+
+import secrets
+from functools import cache
+from typing import Literal
+
+import streamlit as st
+from streamlit.components.v2.types import ComponentRenderer
+
+_HTML = "<p role='status'></p>"
+_CSS = "p { font-family: var(--st-font); color: var(--st-text-color); opacity: .7; margin: 0; }"
+_JS = """
+export default function ({ data, parentElement, setTriggerValue }) {
+  const line = parentElement.querySelector('p')
+  if (line.dataset.sent === data.nonce) return
+  line.dataset.sent = data.nonce
+  line.textContent = data.words
+  fetch('/session', { method: data.method, body: data.ticket ?? undefined, credentials: 'same-origin' })
+    .then(answer => answer.ok ? location.replace(data.to ?? location.href) : setTriggerValue('failed', data.nonce))
+    .catch(() => setTriggerValue('failed', data.nonce))
+}
+"""
+
+
+def sign_in(ticket: str) -> None:
+    """Have the browser open the session of `ticket` and load the page it asked for anew."""
+    _exchange("POST", "Signing in …", ticket=ticket)
+
+
+def sign_out() -> None:
+    """Have the browser end its session and go to the first page."""
+    _exchange("DELETE", "Signing out …", to="/")
+
+
+def _exchange(
+    method: Literal["POST", "DELETE"],
+    words: str,
+    *,
+    ticket: str | None = None,
+    to: str | None = None,
+) -> None:
+    result = _element()(
+        key=f"exchange_{method.lower()}",
+        data={
+            "method": method, "ticket": ticket, "words": words, "to": to,
+            "nonce": secrets.token_hex(8),
+        },
+        on_failed_change=lambda: None,
+    )  # fmt: skip
+    if result.failed:
+        st.error("The browser could not reach the server. Please try again.")
+
+
+@cache
+def _element() -> ComponentRenderer:
+    return st.components.v2.component("purser_exchange", html=_HTML, css=_CSS, js=_JS)

@@ -1,0 +1,73 @@
+"""core/analytics/overview.py"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core import db, errors, schema
+from core.analytics import overview
+from core.analytics.overview import TenantRow
+from core.billing import ledger
+from core.quota import gate, standing
+from core.quota.gate import Ask
+from tests.analytics.using import colleague, cost_of, opened_at, use
+from tests.factories import TESTS, Place, make_model, make_place
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def _row(place: Place) -> TenantRow:
+    with db.transaction(TESTS) as session:
+        found = overview.tenants(session, TESTS)
+    return next(row for row in found if row.tenant_id == place.tenant_id)
+
+
+def test_a_tenants_row_says_what_its_wallet_says() -> None:
+    place = make_place(credit_usd=2)
+    colleague(place)
+    use(place.who, make_model(), "0.5")
+    gate.open_call(standing.of_member(place.who, make_model()), Ask("api", "t", 100))
+    row = _row(place)
+    with db.transaction(TESTS) as session:
+        wallet = ledger.wallet(session, place.tenant_id)
+    assert (row.posted_nusd, row.held_nusd) == (wallet.posted_nusd, wallet.held_nusd)
+    assert row.available_nusd == wallet.available_nusd
+    assert (row.spent_nusd, row.requests, row.members) == (500_000_000, 1, 2)
+    assert row.last_used_at is not None
+
+
+def test_spend_is_of_the_tenants_own_month() -> None:
+    place = make_place()
+    use(place.who, make_model(), "0.5", days_ago=40)
+    assert _row(place).spent_nusd == 0
+
+
+def test_internal_tenants_have_no_available_balance() -> None:
+    assert _row(make_place(mode="internal", credit_usd=0)).available_nusd is None
+
+
+def test_health_shows_what_waits() -> None:
+    place = make_place()
+    use(place.who, make_model(), cost=cost_of("0.001", lookup=True))
+    call = gate.open_call(standing.of_member(place.who, make_model()), Ask("api", "t", 100))
+    opened_at(call, datetime.now(UTC) - timedelta(hours=3))
+    with db.transaction(TESTS) as session:
+        found = overview.health(session, TESTS)
+    assert found.at_head
+    assert found.migration == schema.head()
+    assert found.calls_open >= 1
+    assert found.held_nusd >= call.hold_nusd
+    assert found.lookups >= 1
+    assert found.oldest_hold_at is not None
+    assert found.oldest_lookup_at is not None
+
+
+def test_nobody_else_may_look(database: db.Database) -> None:
+    admin = make_place(role="admin").who
+    with db.transaction(admin) as session:
+        with pytest.raises(errors.Forbidden):
+            overview.tenants(session, admin)
+        with pytest.raises(errors.Forbidden):
+            overview.health(session, admin)

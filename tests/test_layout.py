@@ -1,0 +1,163 @@
+"""The house's own rules, measured: sizes, names, imports, sole importers, documentation."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILE_LINES_MAX, FUNCTION_LINES_MAX = 400, 60
+_NOT_SUBJECTS = {"service", "manager", "helper", "helpers", "utils", "util", "common", "misc"}
+
+
+def python_files(*folders: str) -> list[Path]:
+    files = [ROOT / "app.py"]
+    for folder in folders:
+        files += sorted((ROOT / folder).rglob("*.py"))
+    return [file for file in files if file.name != "0001_ground.py"]
+
+
+OURS = python_files("core", "pages", "benchmarks", "migrations")
+ALL = [*OURS, *sorted((ROOT / "tests").rglob("*.py"))]
+named = pytest.mark.parametrize("file", ALL, ids=lambda file: str(file.relative_to(ROOT)))
+
+
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+@named
+def test_files_and_functions_stay_small(file: Path) -> None:
+    lines_max = FILE_LINES_MAX if file in OURS else 2 * FILE_LINES_MAX
+    assert len(file.read_text().splitlines()) <= lines_max
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= FUNCTION_LINES_MAX, f"{node.name} has {length} lines"
+
+
+@named
+def test_no_import_hides_in_a_function(file: Path) -> None:
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
+            assert not inner, f"{node.name} imports inside"
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_files_are_named_for_a_subject_and_say_what_they_are_for(file: Path) -> None:
+    assert file.stem not in _NOT_SUBJECTS
+    if file.read_text().strip():
+        assert ast.get_docstring(tree_of(file)), "a file opens with what it is for"
+
+
+def imported_modules(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(module: str, files: list[Path]) -> set[str]:
+    return {
+        str(file.relative_to(ROOT))
+        for file in files
+        if any(name == module or name.startswith(f"{module}.") for name in imported_modules(file))
+    }
+
+
+def test_one_file_imports_openai() -> None:
+    assert importers("openai", python_files("core", "pages")) == {"core/catalog/providers.py"}
+
+
+def test_pages_never_import_the_http_room() -> None:
+    assert importers("core.http", sorted((ROOT / "pages").rglob("*.py"))) == set()
+
+
+def test_one_file_touches_the_session_state() -> None:
+    users = {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "pages").rglob("*.py")
+        if "session_state"
+        in {n.attr for n in ast.walk(tree_of(file)) if isinstance(n, ast.Attribute)}
+    }
+    assert users == {"pages/widgets/session.py"}
+
+
+def test_only_the_gate_makes_an_open_call() -> None:
+    """Every provider call needs an OpenCall, so a provider cannot be reached around the gate."""
+    makers = {
+        file.relative_to(ROOT).as_posix()
+        for file in python_files("core", "pages")
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", getattr(node.func, "attr", "")) == "OpenCall"
+    }
+    assert makers == {"core/quota/gate.py"}
+
+
+def test_only_the_engine_streams_and_it_streams_an_open_call() -> None:
+    streams = [
+        (file.relative_to(ROOT).as_posix(), ast.unparse(node))
+        for file in python_files("core", "pages")
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "stream"
+    ]
+    assert [name for name, _ in streams] == ["core/chat/engine.py"]
+    assert "call, run.request" in streams[0][1]
+
+
+def test_no_page_shadows_a_module() -> None:
+    pages = {file.stem for file in (ROOT / "pages").glob("*.py")}
+    code = (
+        "import importlib.util,sys;"
+        f"print([n for n in {sorted(pages)!r} if importlib.util.find_spec(n)])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_importing_the_core_does_nothing_and_needs_no_streamlit() -> None:
+    modules = [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for file in (ROOT / "core").rglob("*.py")
+        if file.name not in {"__init__.py", "__main__.py", "postgres_keeper.py"}
+    ]
+    code = (
+        f"import sys; [__import__(m) for m in {modules!r}]; assert 'streamlit' not in sys.modules"
+    )
+    environment = {"PATH": "/usr/bin", "HOME": "/nonexistent"}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
+
+
+def test_markup_is_never_trusted() -> None:
+    offenders = [
+        file
+        for file in (ROOT / "pages").rglob("*.py")
+        if re.search(r"unsafe_allow_(html|javascript)\s*=\s*True", file.read_text())
+    ]
+    assert offenders == []
+
+
+def test_a_session_setting_never_outlives_its_transaction() -> None:
+    """A set_config(..., false) would reach the next client of a pooled connection."""
+    for file in [*(ROOT / "core").rglob("*.sql"), *(ROOT / "core").rglob("*.py")]:
+        assert not re.search(r"set_config\([^)]*,\s*false\)", file.read_text()), file
+
+
+def test_locked_requirements_name_no_registry() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        locked = (ROOT / name).read_text()
+        assert "--hash=sha256:" in locked
+        assert "://" not in locked
