@@ -5,18 +5,42 @@ Everything else here measures; only this file knows the product's commands and v
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from benchmarks import fakes, processes
 from benchmarks.admission import Calls
 from benchmarks.tabs import ChatVisit
+from core import db, errors, schema, settings
+from core.billing import ledger
+from core.catalog import registry, sync
+from core.chat import conversations
+from core.chat.tables import Conversation, Message
+from core.db import Database, System, counted, new_id
+from core.identity import keys, limits, sessions, tenants
+from core.identity.access import Principal, Role
+from core.identity.tables import Membership, Tenant, User
+from core.quota import gate, standing
+from core.quota.costs import Cost
+from core.quota.gate import Ask, OpenCall
 
-
-class NotWiredError(RuntimeError):
-    """The benchmark does not know yet how to do this with the product."""
+BENCHMARK = System("benchmark")
+_TENANTS = 100
+_CREDIT_NUSD = 1_000_000 * 10**9
+_MESSAGES = 30
+_SENTENCE = "A sentence of a usual length, so that a page has something to draw. "
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +90,149 @@ def start_product(setup: Setup) -> Iterator[Product]:
 
 
 def prepare_product(dsn: str, upstream_url: str) -> Setup:
-    """Bring an empty database to head, take over the upstream's models, make tenant and key.
+    """Bring an empty database to head, take over the upstream's models, make tenants and a key.
 
-    The tenant has no rate limits and far more credit than a run can spend.
+    The tenants have no rate limits and far more credit than a run can spend; the first holds the
+    key and a conversation of 30 messages.
     """
-    raise NotWiredError("prepare_product: migrations, models sync, tenant, credit and key")
+    database = _connect(dsn)
+    with urllib.request.urlopen(f"{upstream_url}/models", timeout=10) as response:
+        rows = json.loads(response.read())["data"]
+    with database.transaction(BENCHMARK) as session:
+        sync.apply(session, registry.OPENROUTER, rows, source="benchmark", now=datetime.now(UTC))
+        people = [_open_tenant(session, number) for number in range(_TENANTS)]
+        session.flush()
+        key = keys.issue(
+            session, BENCHMARK, "benchmark", tenant_id=people[0][0], user_id=people[0][1]
+        )
+        _write_conversation(session, *people[0])
+    return Setup(dsn, upstream_url, key.secret)
 
 
 def launch_command(setup: Setup, port: int) -> Command:
     """The product in one process on this port, with the database and upstream of `setup`."""
-    raise NotWiredError("launch_command: argv and environment of the product")
+    return Command(
+        (sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)),
+        {
+            "APP_ENV": "development",
+            "APP_URL": f"http://127.0.0.1:{port}",
+            "DATABASE_URL": setup.dsn,
+            "OPENROUTER_API_KEY": "benchmark",
+            "OPENROUTER_BASE_URL": setup.upstream_url,
+            "OPENROUTER_DEFAULT_MODEL": fakes.BROWSER_MODEL,
+            "LOG_LEVEL": "WARNING",
+        },
+    )
 
 
 def product_callables(dsn: str) -> Calls:
     """The gate's admission and settlement for the tenants of `prepare_product`, no provider."""
-    raise NotWiredError("product_callables: the gate's open and close on this database")
+    database = _connect(dsn)
+    people = _people(database)
+    cost = Cost(Decimal("0.00001"), "provider", needs_lookup=False)
+
+    def admit(number: int) -> OpenCall:
+        who = people[number % len(people)]
+        asker = standing.of_member(who, fakes.SHORT_MODEL)
+        return gate.open_call(asker, Ask("api", "benchmark", 20, 100))
+
+    def settle(call: OpenCall) -> None:
+        gate.close(
+            gate.settlement(call, cost, outcome="ok", gave_output=True, latency_ms=1)
+        )
+
+    return Calls(admit, settle)
 
 
 def count_round_trips(setup: Setup) -> RoundTrips:
     """Statements and commits the product sends for one streaming call before its first token."""
-    raise NotWiredError("count_round_trips: the product's own count per call")
+    database = _connect(setup.dsn)
+    who = _people(database)[0]
+    before = counted.statements
+    gate.open_call(
+        standing.of_member(who, fakes.SHORT_MODEL), Ask("api", "benchmark", 20, 100)
+    )
+    statements = counted.statements - before
+    return RoundTrips(statements, commits=1)  # resolve only reads; admit commits by itself
 
 
 def chat_visit(product: Product) -> ChatVisit:
     """A signed-in visit to a conversation of 30 messages, `fakes.BROWSER_MODEL` being selected."""
-    raise NotWiredError("chat_visit: session cookie, page and conversation")
+    who = _people(db.current())[0]
+    with db.transaction(who) as session:
+        conversation = conversations.listing(session, who)[0]
+    token = sessions.redeem(sessions.issue_ticket(who.user_id, "benchmark"), None, None)
+    url = product.server.url.removesuffix("/v1")
+    query = f"c={conversation.conversation_id}"
+    return ChatVisit(url, "", query, f"purser_session={token}")
+
+
+def _connect(dsn: str) -> Database:
+    """This process's own database, brought to head; made once per address."""
+    os.environ["APP_ENV"] = "development"
+    try:
+        if (database := db.current()).url == dsn:
+            return database
+    except errors.Unavailable:
+        pass
+    schema.migrate(dsn)
+    database = Database(settings.current(), dsn)
+    db.install(database)
+    return database
+
+
+def _open_tenant(session: Session, number: int) -> tuple[UUID, UUID]:
+    name = f"bench{number}"
+    tenant_id = tenants.create_tenant(session, BENCHMARK, name, plan="enterprise")
+    ledger.open_account(session, tenant_id, mode="prepaid")
+    user_id = tenants.create_user(session, BENCHMARK, f"{name}@example.com", name=name)
+    tenants.add_member(session, BENCHMARK, tenant_id, user_id, Role.ADMIN)
+    limits.set_limit(
+        session, BENCHMARK, tenant_id, limits.Subject.TENANT, tenant_id,
+        limits.LimitName.MONTHLY_NUSD, None,
+    )  # fmt: skip
+    ledger.grant(
+        session, tenant_id, _CREDIT_NUSD, kind="manual", key="benchmark", actor="benchmark",
+        reason="benchmark",
+    )  # fmt: skip
+    return tenant_id, user_id
+
+
+def _write_conversation(session: Session, tenant_id: UUID, user_id: UUID) -> None:
+    conversation_id, parent = new_id(), None
+    session.add(
+        Conversation(
+            tenant_id=tenant_id, conversation_id=conversation_id, user_id=user_id,
+            title="Thirty messages", model_id=fakes.BROWSER_MODEL,
+        )
+    )  # fmt: skip
+    session.flush()
+    for number in range(_MESSAGES):
+        message = Message(
+            tenant_id=tenant_id, conversation_id=conversation_id, message_id=new_id(),
+            parent_id=parent, role="assistant" if number % 2 else "user",
+            content=f"Message {number}: " + _SENTENCE * 5, model_id=fakes.BROWSER_MODEL,
+        )  # fmt: skip
+        session.add(message)
+        session.flush()
+        parent = message.message_id
+    session.get_one(Conversation, (tenant_id, conversation_id)).leaf_id = parent
+
+
+def _people(database: Database) -> list[Principal]:
+    with database.transaction(BENCHMARK) as session:
+        rows = session.execute(
+            select(Tenant, User)
+            .join(Membership, Membership.tenant_id == Tenant.tenant_id)
+            .join(User, User.user_id == Membership.user_id)
+            .where(User.email.like("bench%"))
+            .order_by(Tenant.tenant_id)
+        ).all()
+    return [
+        Principal(
+            tenant_id=tenant.tenant_id, user_id=user.user_id, role=Role.ADMIN, email=user.email,
+            name=user.name, tenant_name=tenant.name, plan=tenant.plan, mode=tenant.mode,
+            time_zone=tenant.time_zone,
+        )
+        for tenant, user in rows
+    ]  # fmt: skip

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.analytics.periods import Period, month_of
-from core.identity.access import Principal
+from core.identity.access import Principal, Role
 from core.identity.limits import LimitName
 
 _RATE_DAYS = 7
@@ -66,6 +66,14 @@ class Outlook:
         return self.budget_nusd is None or self.forecast_nusd <= self.budget_nusd
 
 
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """An API key's spend of this month, settled and held, and its last call of the last 90 days."""
+
+    spent_nusd: int
+    last_used_at: datetime | None
+
+
 def this_month(session: Session, who: Principal) -> MonthUse:
     """What the person and their tenant used of their limits this month, in one statement."""
     row = session.execute(
@@ -103,10 +111,11 @@ def budget_subject(month: MonthUse, *, whole_tenant: bool) -> LimitUse:
     return month.find("tenant", LimitName.MONTHLY_NUSD)
 
 
-def spent_by_keys(session: Session, who: Principal) -> dict[UUID, int]:
-    """What each of the person's keys spent this month, settled and held, in nano-USD."""
-    rows = session.execute(text(_KEYS), {"user": who.user_id})
-    return {row.key_id: row.spent_nusd for row in rows}
+def key_uses(session: Session, who: Principal) -> dict[UUID, KeyUse]:
+    """What API keys did: the person's own, for an admin all of the tenant."""
+    whose = None if who.role is Role.ADMIN else who.user_id
+    rows = session.execute(text(_KEYS), {"user": whose})
+    return {row.key_id: KeyUse(row.spent_nusd, row.last_used_at) for row in rows}
 
 
 def _nusd_per_day(cost_by_day: Sequence[tuple[date, int]], today: date) -> int:
@@ -146,10 +155,13 @@ from month
 """
 
 _KEYS = """
-select k.key_id, c.spent_nusd + c.held_nusd as spent_nusd
+select k.key_id, coalesce(c.spent_nusd + c.held_nusd, 0) as spent_nusd,
+  (select max(u.opened_at) from app.calls u
+    where u.tenant_id = k.tenant_id and u.api_key_id = k.key_id
+      and u.opened_at > now() - interval '90 days') as last_used_at
 from app.api_keys k
 join app.tenants t on t.tenant_id = k.tenant_id
-join app.counters c on c.tenant_id = k.tenant_id and c.subject_id = k.key_id
+left join app.counters c on c.tenant_id = k.tenant_id and c.subject_id = k.key_id
   and c.period = date_trunc('month', now() at time zone t.time_zone)::date
-where k.user_id = :user
+where cast(:user as uuid) is null or k.user_id = :user
 """

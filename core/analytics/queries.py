@@ -18,6 +18,7 @@ from core.identity import tenants
 from core.identity.access import Principal, Role, require
 
 CALLS_MAX = 200
+TREND_DAYS = 14
 _WIDE = (Role.ADMIN, Role.FINANCE)
 
 
@@ -64,7 +65,10 @@ class CallSums:
 
 @dataclass(frozen=True, slots=True)
 class PersonRow:
-    """One person's part of a period, and of this month's budget where they have one."""
+    """One person's part of a period, and of this month's budget where they have one.
+
+    `trend_nusd` is the cost of each of the period's last TREND_DAYS days.
+    """
 
     user_id: UUID
     name: str
@@ -75,6 +79,7 @@ class PersonRow:
     top_model: str
     month_nusd: int
     budget_nusd: int | None
+    trend_nusd: tuple[int, ...]
 
 
 def sees_tenant(who: Principal) -> bool:
@@ -131,13 +136,14 @@ def people(session: Session, who: Principal, period: Period) -> tuple[PersonRow,
     require(who, *_WIDE)
     names = {member.user_id: member for member in tenants.members(session, who)}
     rows = session.execute(
-        text(_PEOPLE), {"first": period.first, "last": period.last, "plan": who.plan}
+        text(_PEOPLE),
+        {"first": period.first, "last": period.last, "plan": who.plan, "trend": TREND_DAYS},
     ).mappings()
     return tuple(
         PersonRow(
             name=names[row["user_id"]].name or names[row["user_id"]].email,
             email=names[row["user_id"]].email,
-            **row,
+            **{**row, "trend_nusd": tuple(row["trend_nusd"])},
         )
         for row in rows
     )
@@ -223,7 +229,8 @@ by_model as (
   group by user_id, model order by user_id, sum(billed_nusd) desc, sum(requests) desc, model)
 select used.user_id, used.requests, used.tokens, used.cost_nusd, by_model.model as top_model,
   coalesce(month.spent_nusd, 0) as month_nusd,
-  case when o.limit_name is not null then o.maximum else d.maximum end as budget_nusd
+  case when o.limit_name is not null then o.maximum else d.maximum end as budget_nusd,
+  trend.costs as trend_nusd
 from used
 join by_model on by_model.user_id = used.user_id
 join app.tenants t on t.tenant_id = app.tenant()
@@ -232,5 +239,10 @@ left join app.counters month on month.tenant_id = t.tenant_id and month.subject_
 left join app.limit_overrides o on o.tenant_id = t.tenant_id and o.scope = 'user'
   and o.subject_id = used.user_id and o.limit_name = 'monthly_nusd'
 left join app.plan_limits d on d.plan = :plan and d.scope = 'user' and d.limit_name = 'monthly_nusd'
+cross join lateral (
+  select array_agg(coalesce((select sum(u.billed_nusd)::bigint from app.usage_daily u
+      where u.user_id = used.user_id and u.day = days.day), 0) order by days.day) as costs
+  from (select cast(:last as date) - n as day from generate_series(0, :trend - 1) as n) as days
+) as trend
 order by used.cost_nusd desc, used.requests desc, used.user_id
 """

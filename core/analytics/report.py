@@ -50,8 +50,9 @@ class Report:
 
     def outlook(self) -> Outlook:
         """Where the month's spend is heading, of what this person sees."""
-        days = usage.by_day(self.daily, Period(self._reach, self.today))
-        by_day = [(day, int(cost)) for day, cost in days["cost_nusd"].items()]
+        reach = Period(self._reach, self.today)
+        costs = usage.by_day(self.daily, reach)["cost_nusd"].tolist()
+        by_day = list(zip(reach.each_day(), map(int, costs), strict=True))
         spent = sum(cost for day, cost in by_day if day >= self.month.month.first)
         return budgets.outlook(spent, by_day, self.today, self.budget.maximum)
 

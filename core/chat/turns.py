@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
@@ -172,7 +172,7 @@ def _open(who: Principal, asker: Standing, opening: _Opening, built: Prompt) -> 
     )  # fmt: skip
     admission = gate.prepare(asker, ask)
     row = db.current().call_again(
-        _OPEN, (orjson.dumps(asdict(opening)).decode(), gate.as_json(admission))
+        _OPEN, (orjson.dumps(opening).decode(), gate.as_json(admission))
     )
     verdict = row or {}
     first = verdict.get("first_turn_id")

@@ -1,6 +1,6 @@
 """A completion request as the gate and the provider need it, from the bytes a program sent.
 
-Pure: it knows no database. What a model does not support is refused here too, once the model is known.
+Pure: it knows no database. What a model does not support is refused here too, once it is known.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Reads a request's body: bounded, and as strict JSON. Refuses what two parsers could read differently:
-duplicate keys, NaN, lone surrogates, NUL, numbers that do not fit, deep nesting.
+"""Reads a request's body: bounded, and as strict JSON. Refuses what two parsers could read in two
+ways: duplicate keys, NaN, lone surrogates, NUL, numbers that do not fit, deep nesting.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def parse(raw: bytes) -> dict[str, object]:
             raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant,
             parse_float=_finite,
         )  # fmt: skip
-        # What cannot be written again (lone surrogates, huge integers, deep nesting) is not sent on.
+        # Lone surrogates, huge integers and deep nesting can be read, but not written again.
         canonical = orjson.dumps(parsed)
     except UnicodeDecodeError:
         raise BadInput("The body is not UTF-8.") from None

@@ -98,7 +98,7 @@ def answer_id(call_id: UUID) -> str:
 
 
 def usage(run: Run) -> dict[str, object]:
-    """Tokens as booked, and `cost`: the exact USD billed for this call, or null when not settled yet."""
+    """Tokens as booked, and `cost`: the exact USD billed for the call, null before it is priced."""
     booked = run.settlement
     billed_nusd = billed(run)
     if booked is None:

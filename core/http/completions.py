@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -70,7 +71,7 @@ class Streamed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what comes until the call is settled, or until nobody listens any more."""
         is_heard = await _attend(
-            self._engine, self._run, receive, self._deltas(send), self._keep_alive, send
+            self._engine, self._run, receive, self._deltas(send), partial(self._keep_alive, send)
         )
         if not is_heard:
             return
@@ -79,13 +80,15 @@ class Streamed:
             await problems.response(refusal, _call_headers(self._run))(scope, receive, send)
             return
         chunks = self._chunks or await self._begin(send)
-        await _send(send, chunks.end() if refusal is None else chunks.failure(refusal), more=False)
+        last = chunks.end() if refusal is None else chunks.failure(refusal)
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _deltas(self, send: Send) -> None:
         async for delta in self._run.deltas():
             chunks = self._chunks or await self._begin(send)
             self._sent_at = time.monotonic()
-            await _send(send, chunks.delta(delta))
+            body = chunks.delta(delta)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _begin(self, send: Send) -> Chunks:
         self._chunks = Chunks(self._run)
@@ -98,11 +101,11 @@ class Streamed:
         silent_s = time.monotonic() - self._sent_at
         if self._chunks is not None and silent_s >= KEEP_ALIVE_EVERY_S:
             self._sent_at = time.monotonic()
-            await _send(send, KEEP_ALIVE)
+            await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
 
 
 async def _whole(running: Engine, run: Run, request: Request) -> Response:
-    """The whole answer once it is settled. What was delivered is handed out, even when it broke off."""
+    """The whole answer once settled. What was delivered is handed out, even when it broke off."""
     await _attend(running, run, request.receive, _until_ended(run))
     refusal = _refusal(run)
     headers = _call_headers(run)
@@ -116,13 +119,12 @@ async def _attend(
     run: Run,
     receive: Receive,
     work: Coroutine[Any, Any, None],
-    silence: Any = None,
-    send: Send | None = None,
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
 ) -> bool:
     """Do `work` until it ends; return False, with the engine told, when the client left before.
 
-    Also ends when the answer is complete but its settlement is late: the client need not wait for
-    a database that is away.
+    `meanwhile` is called about once a second. A complete answer whose settlement is late ends the
+    waiting too: the client need not wait for a database that is away.
     """
     following = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_until_gone(receive))
@@ -142,8 +144,8 @@ async def _attend(
                 late_at = late_at or time.monotonic() + SETTLEMENT_PATIENCE_S
                 if time.monotonic() > late_at:
                     return True
-            if silence is not None:
-                await silence(send)
+            if meanwhile is not None:
+                await meanwhile()
     finally:
         for task in (following, gone):
             task.cancel()
@@ -219,7 +221,3 @@ async def _until_ended(run: Run) -> None:
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": more})

@@ -1,5 +1,6 @@
-"""Checks the fields of a completion request, one table for all: what is taken, of which type, in which
-range. A field that is not in the table is refused by its name; nothing is passed on unread.
+"""Checks the fields of a completion request by one table: what is taken, its type and its range.
+
+A field that is not in the table is refused by its name; nothing is passed on unread.
 """
 
 from __future__ import annotations
@@ -177,6 +178,10 @@ def _tool_choice(value: object, name: str) -> None:
     _tool_name(function.get("name"), f"{name}.function.name")
 
 
+def _user(value: object, name: str) -> None:
+    text(value, name)  # taken, because clients send it; the provider gets a hash of our own
+
+
 def _tool_name(value: object, name: str) -> None:
     if not isinstance(value, str) or not _TOOL_NAME.fullmatch(value):
         raise _wrong(name, "a name of 1 to 64 letters, digits, _ or -")
@@ -203,7 +208,7 @@ _CHECKS: dict[str, Check] = {
     "response_format": _response_format,
     "reasoning": _reasoning,
     "reasoning_effort": partial(_one_of, allowed=_EFFORTS),
-    "user": text,
+    "user": _user,
     "n": partial(_only, wanted=1, why=_ONE_ANSWER),
     "store": partial(_only, wanted=False, why="answers are not stored at the provider."),
 }

@@ -1,4 +1,4 @@
-"""Takes the API key from a request: `Authorization: Bearer` and nothing else. Never logs or echoes it."""
+"""Takes the API key from `Authorization: Bearer` and nowhere else. Never logs or echoes it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _FIELDS = {
 
 
 def check(messages: list[object]) -> frozenset[str]:
-    """The kinds of input the messages carry (text, image, audio, file). Raises BadInput naming the place."""
+    """The kinds of input in them: text, image, audio, file. Raises BadInput with the place."""
     if len(messages) > COUNT_MAX:
         raise BadInput(f"messages has more than {COUNT_MAX} entries.", param="messages")
     inputs = {"text"}
@@ -57,11 +57,12 @@ def without_nulls(messages: list[object]) -> list[dict[str, object]]:
 
 
 def _message(message: object, place: str) -> set[str]:
-    role = message.get("role") if isinstance(message, dict) else None
+    said = message if isinstance(message, dict) else {}
+    role = said.get("role")
     if not isinstance(role, str) or role not in _FIELDS:
         roles = ", ".join(_FIELDS)
         raise BadInput(f"{place}.role must be one of {roles}.", param=f"{place}.role")
-    given = keys({k: v for k, v in message.items() if v is not None}, place, _FIELDS[role])  # type: ignore[union-attr]
+    given = keys({k: v for k, v in said.items() if v is not None}, place, _FIELDS[role])
     if "name" in given:
         text(given["name"], f"{place}.name", length_max=64)
     if role == "tool":

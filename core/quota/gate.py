@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -273,7 +273,7 @@ def terms_of(standing: Standing) -> Terms:
 
 def as_json(record: Admission | Settlement) -> str:
     """A record as the database reads it with jsonb_populate_record."""
-    return orjson.dumps(asdict(record)).decode()
+    return orjson.dumps(record).decode()
 
 
 def receipt_of(row: dict[str, object] | None) -> Receipt:

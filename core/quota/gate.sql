@@ -19,16 +19,22 @@ create function limit_names() returns text[] language sql immutable return array
   'requests_per_minute', 'requests_per_hour', 'monthly_messages', 'monthly_tokens', 'monthly_nusd'];
 
 create function limits_of(p_tenant uuid, p_user uuid, p_key uuid, p_plan text) returns bigint[]
-language sql stable set search_path = app, verbs, pg_temp as $$
-  select array_agg(case when o.limit_name is not null then o.maximum else d.maximum end
-      order by s.place, n.place)
-    from unnest(array['user', 'key', 'tenant'], array[p_user, p_key, p_tenant])
-      with ordinality as s(scope, subject_id, place)
-    cross join unnest(limit_names()) with ordinality as n(limit_name, place)
-    left join plan_limits d on d.plan = p_plan and d.scope = s.scope and d.limit_name = n.limit_name
-    left join limit_overrides o on o.tenant_id = p_tenant and o.scope = s.scope
-      and o.subject_id = s.subject_id and o.limit_name = n.limit_name;
-$$;
+language plpgsql stable set search_path = app, verbs, pg_temp as $$
+declare
+  names text[] := limit_names();
+  scopes text[] := array['user', 'key', 'tenant'];
+  limits bigint[] := array_fill(null::bigint, array[15]);
+  l record;
+begin
+  for l in select scope, limit_name, maximum from plan_limits where plan = p_plan loop
+    limits[array_position(scopes, l.scope) * 5 - 5 + array_position(names, l.limit_name)] := l.maximum;
+  end loop;
+  for l in select scope, limit_name, maximum from limit_overrides
+      where tenant_id = p_tenant and subject_id in (p_user, p_key, p_tenant) loop
+    limits[array_position(scopes, l.scope) * 5 - 5 + array_position(names, l.limit_name)] := l.maximum;
+  end loop;
+  return limits;
+end $$;
 
 create function resolve(p_key_hash bytea, p_tenant uuid, p_user uuid, p_model text) returns standing
 language plpgsql stable security definer set search_path = app, verbs, pg_temp as $$

@@ -81,7 +81,20 @@ def test_a_keys_spend_is_its_own() -> None:
         standing.of_key(issued.secret, make_model()), Ask("api", "test", prompt_tokens_guess=9)
     )
     with db.transaction(place.who) as session:
-        assert budgets.spent_by_keys(session, place.who) == {issued.key_id: call.hold_nusd}
+        uses = budgets.key_uses(session, place.who)
+    assert uses[issued.key_id].spent_nusd == call.hold_nusd
+    assert uses[issued.key_id].last_used_at is not None
+
+
+def test_only_an_admin_sees_what_colleagues_keys_did() -> None:
+    place = make_place(role="admin")
+    member = colleague(place)
+    with db.transaction(member) as session:
+        issued = keys.issue(session, member, "mine")
+    other = colleague(place)
+    for who, seen in ((place.who, {issued.key_id}), (member, {issued.key_id}), (other, set())):
+        with db.transaction(who) as session:
+            assert set(budgets.key_uses(session, who)) == seen
 
 
 def test_the_forecast_adds_the_recent_mean_for_each_day_left() -> None:

@@ -1,0 +1,63 @@
+"""The routes of the API, of sign-in and of the probes, and who answers each. No page is among them.
+
+Plain lookups instead of patterns: a path is exact, or one that ends in a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from core import errors
+from core.http import catalog, completions, health, problems, sessions
+
+Handler = Callable[[Request], Awaitable[ASGIApp]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path and the handler of each method."""
+
+    path: str
+    handlers: dict[str, Handler]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods it takes, HEAD aside."""
+        return tuple(self.handlers)
+
+
+ROUTES = (
+    Route("/v1/chat/completions", {"POST": completions.complete}),
+    Route("/v1/models", {"GET": catalog.list_models}),
+    Route("/v1/models/{id}", {"GET": catalog.one_model}),
+    Route("/session", {"POST": sessions.sign_in, "DELETE": sessions.sign_out}),
+    Route("/livez", {"GET": health.livez}),
+    Route("/readyz", {"GET": health.readyz}),
+    Route("/metrics", {"GET": health.metrics}),
+)
+_EXACT = {route.path: route for route in ROUTES if "{" not in route.path}
+_NAMED = [(route.path.partition("{")[0], route) for route in ROUTES if "{" in route.path]
+
+
+def is_ours(path: str) -> bool:
+    """Whether this path is answered here; everything below /v1 is, also what does not exist."""
+    return path in _EXACT or path == "/v1" or path.startswith("/v1/")
+
+
+def find(path: str, method: str) -> Handler:
+    """Who answers. Raises NotFound, and MethodNotAllowed naming the methods there are."""
+    route = _EXACT.get(path)
+    if route is None:
+        named = (r for start, r in _NAMED if path.startswith(start) and len(path) > len(start))
+        route = next(named, None)
+    if route is None:
+        raise errors.NotFound("There is no such route.")
+    handler = route.handlers.get("GET" if method == "HEAD" else method)
+    if handler is None:
+        allowed = ", ".join(route.methods)
+        raise problems.MethodNotAllowed(f"This route takes {allowed} only.")
+    return handler

@@ -1,0 +1,83 @@
+-- What must always hold of calls, usage events and their daily sums. One row per offence.
+
+-- name: call_lease
+select format('call %s: still open, lease ended %s', call_id, lease_until) as detail
+from app.calls
+where state = 'open' and lease_until < clock_timestamp() - interval '60 s';
+
+-- name: usage_once
+select format('call %s: %s, %s usage events', c.call_id, c.state, count(e.call_id))
+from app.calls c
+left join app.usage_events e
+  on e.tenant_id = c.tenant_id and e.call_id = c.call_id and e.kind = 'call'
+group by c.tenant_id, c.call_id, c.state
+having count(e.call_id) <> case c.state when 'settled' then 1 else 0 end;
+
+-- name: usage_call
+-- An event belongs to a call of the same tenant and person, and is dated by its admission.
+select format('event %s: call %s is missing or another''s', e.event_id, e.call_id)
+from app.usage_events e
+left join app.calls c on c.tenant_id = e.tenant_id and c.call_id = e.call_id
+where c.call_id is null or c.opened_at <> e.occurred_at or c.user_id <> e.user_id
+  or c.api_key_id is distinct from e.api_key_id or c.source <> e.source
+  or e.kind = 'adjustment' and e.adjusts_call_id <> e.call_id;
+
+-- name: usage_negative
+select format('call %s: list %s, billed %s, tokens %s', call_id, sum(list_nusd), sum(billed_nusd),
+  sum(prompt_tokens + completion_tokens))
+from app.usage_events
+group by tenant_id, call_id
+having least(sum(list_nusd), sum(billed_nusd), sum(prompt_tokens), sum(completion_tokens)) < 0;
+
+-- name: usage_daily
+with events as (
+  select e.tenant_id, (e.occurred_at at time zone t.time_zone)::date as day, e.user_id,
+    case when e.kind = 'call' then e.model_served else c.model_served end as model, e.source,
+    count(*) filter (where e.kind = 'call') as requests,
+    count(*) filter (where e.kind = 'call' and e.outcome in ('error', 'timeout')) as errors,
+    sum(e.prompt_tokens) as prompt_tokens, sum(e.cached_tokens) as cached_tokens,
+    sum(e.cache_write_tokens) as cache_write_tokens, sum(e.completion_tokens) as completion_tokens,
+    sum(e.reasoning_tokens) as reasoning_tokens, sum(e.list_nusd) as list_nusd,
+    sum(e.billed_nusd) as billed_nusd
+  from app.usage_events e
+  join app.tenants t on t.tenant_id = e.tenant_id
+  left join app.usage_events c on e.kind = 'adjustment' and c.tenant_id = e.tenant_id
+    and c.call_id = e.call_id and c.occurred_at = e.occurred_at and c.kind = 'call'
+  group by 1, 2, 3, 4, 5)
+select format('tenant %s day %s person %s model %s source %s: %s requests billed %s, events say %s billed %s',
+  coalesce(d.tenant_id, e.tenant_id), coalesce(d.day, e.day), coalesce(d.user_id, e.user_id),
+  coalesce(d.model, e.model), coalesce(d.source, e.source), coalesce(d.requests, 0),
+  coalesce(d.billed_nusd, 0), coalesce(e.requests, 0), coalesce(e.billed_nusd, 0))
+from app.usage_daily d
+full join events e on e.tenant_id = d.tenant_id and e.day = d.day and e.user_id = d.user_id
+  and e.model = d.model and e.source = d.source
+where d.tenant_id is null or e.tenant_id is null
+  or (d.requests, d.errors, d.prompt_tokens, d.cached_tokens, d.cache_write_tokens,
+      d.completion_tokens, d.reasoning_tokens, d.list_nusd, d.billed_nusd)
+    is distinct from (e.requests, e.errors, e.prompt_tokens, e.cached_tokens, e.cache_write_tokens,
+      e.completion_tokens, e.reasoning_tokens, e.list_nusd, e.billed_nusd);
+
+-- name: generation_once
+-- The generation of a settled call is registered, and for this call alone.
+select format('call %s: its generation is %s', c.call_id,
+  case when g.call_id is null then 'not registered' else 'call ' || g.call_id || '''s' end)
+from app.calls c
+left join app.generations g on g.generation_id = c.generation_id
+where c.state = 'settled' and c.generation_id is not null and g.call_id is distinct from c.call_id;
+
+-- name: lookup_call
+select format('call %s: looked up while %s', l.call_id, coalesce(c.state, 'missing'))
+from app.lookups l
+left join app.calls c on c.tenant_id = l.tenant_id and c.call_id = l.call_id
+where c.state is distinct from 'settled';
+
+-- name: partition_missing
+select format('%s usage events lie in the default partition', count(*))
+from app.usage_events where tableoid = to_regclass('app.usage_events_default')
+having count(*) > 0
+union all
+select format('the partition of %s is not there', to_char(m.month, 'YYYY-MM'))
+from (select date_trunc('month', now() at time zone 'UTC') + make_interval(months => n) as month
+  from generate_series(0, 1) n) m
+where not exists (select from pg_inherits i where i.inhparent = 'app.usage_events'::regclass
+  and i.inhrelid = to_regclass('app.usage_events_' || to_char(m.month, 'YYYY_MM')));

@@ -1,0 +1,26 @@
+"""The frame of every page: who is here, which pages they may open, and the sign-in for everybody else.
+The server runs it for every page and in every run; it decides nothing that core does not check."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.widgets import frame, runs, session, signin
+
+
+def main() -> None:
+    """Draw the frame, and in it the page of the address or the sign-in."""
+    runs.begin()
+    frame.set_icon()
+    found = session.signed_in()
+    page = st.navigation(frame.pages_of(found), position="hidden" if found is None else "top")
+    if found is None:
+        frame.set_page("Sign in", wide=False)
+        signin.draw()
+        return
+    frame.set_page(page.title, wide=page.title not in {"Chat", "Account"})
+    frame.person(found)
+    page.run()
+
+
+main()

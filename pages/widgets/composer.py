@@ -1,0 +1,223 @@
+"""The composer at the bottom of Chat: the model, what is left to spend, and the message. It asks as
+the very first thing of a run; a refused message goes back into the composer as it was typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from core import db, errors
+from core.analytics import budgets
+from core.billing import ledger
+from core.billing.ledger import Wallet
+from core.catalog.models import ModelRow
+from core.chat import conversations, turns
+from core.chat.turns import Live
+from core.identity.access import Principal
+from core.identity.limits import LimitName
+from core.money import show
+from pages.widgets import address, cached, refusals, session
+from pages.widgets.cached import Offer
+from pages.widgets.text import clean
+
+MESSAGE_LENGTH_MAX = 20_000
+_CENT_NUSD = 10_000_000
+_TEXT, _MODEL, _MODEL_OF = "composer", "model", "_model_of"
+_STARTED, _REFUSED, _DRAFT = "_started", "_refused", "_draft"
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """An answer begun in this run's callback, with the question it answers."""
+
+    live: Live
+
+
+def send(text: str) -> None:
+    """Ask `text` in the open conversation. Runs before the page is drawn, as a widget's callback."""
+
+    def start(who: Principal, conversation_id: UUID | None, offer: Offer) -> Live:
+        return turns.start(
+            who, text, model_id=chosen_model(offer), offered=offer.providers,
+            conversation_id=conversation_id,
+        )  # fmt: skip
+
+    _begin(start, draft=text)
+
+
+def regenerate(answer_id: UUID) -> None:
+    """Answer the question of `answer_id` anew with the chosen model, as a callback."""
+
+    def start(who: Principal, conversation_id: UUID | None, offer: Offer) -> Live:
+        if conversation_id is None:
+            raise errors.NotFound("There is no such conversation.")
+        return turns.regenerate(
+            who, conversation_id, answer_id, model_id=chosen_model(offer), offered=offer.providers
+        )
+
+    _begin(start, draft="")
+
+
+def show_branch(message_id: UUID) -> None:
+    """Show another answer of the open conversation, as a callback."""
+    found, conversation_id = session.signed_in(), address.conversation_id()
+    if found is None or found.principal is None or conversation_id is None:
+        return
+    try:
+        with db.transaction(found.principal) as opened:
+            conversations.show_branch(opened, found.principal, conversation_id, message_id)
+    except errors.Refusal as refusal:
+        session.keep(_REFUSED, refusal)
+
+
+def take_started() -> Live | None:
+    """The answer that this run's callback began, once."""
+    kept = session.holds(_STARTED)
+    session.drop(_STARTED)
+    return kept.live if isinstance(kept, _Started) else None
+
+
+def draw_refusal(offer: Offer) -> None:
+    """Draw why the last message was refused, with the way on; it stays until the next one."""
+    refusal = session.holds(_REFUSED)
+    if not isinstance(refusal, errors.Refusal):
+        return
+    refusals.show(refusal)
+    free = next((row for row in offer.by_id.values() if row.is_free), None)
+    costs_too_much = isinstance(refusal, errors.InsufficientCredit | errors.BudgetReached)
+    if costs_too_much and free is not None and chosen_model(offer) != free.model_id:
+        st.button(
+            f"Use {free.name} instead", icon=":material/swap_horiz:", key="use_free",
+            on_click=_choose, args=(free.model_id,),
+        )  # fmt: skip
+
+
+def draw(offer: Offer, *, model_id: str | None, conversation: str) -> Callable[[Principal], None]:
+    """Draw the composer; `model_id` is what `conversation` (its id) last used.
+
+    Returns the function that fills in what is left to spend: it reads, so it may come later.
+    """
+    if session.recall(_MODEL_OF, "?") != conversation:
+        session.keep(_MODEL_OF, conversation)
+        if model_id in offer.by_id:
+            session.keep(_MODEL, model_id)
+    session.keep(_MODEL, chosen_model(offer))
+    with st.bottom:
+        row = st.container(horizontal=True, gap="small", vertical_alignment="center")
+        row.selectbox(
+            "Model", list(offer.by_id), key=_MODEL, width=290, label_visibility="collapsed",
+            format_func=lambda chosen: _label(offer.by_id.get(chosen), chosen),
+        )  # fmt: skip
+        row.space("stretch")
+        slot = row.container(width="content")
+        if isinstance(draft := session.holds(_DRAFT), str):
+            session.drop(_DRAFT)
+            session.keep(_TEXT, draft)
+        st.chat_input(
+            "Ask anything", key=_TEXT, max_chars=MESSAGE_LENGTH_MAX, submit_mode="stop",
+            on_submit=_submitted,
+        )  # fmt: skip
+    return lambda who: _left(who, slot)
+
+
+def chosen_model(offer: Offer) -> str:
+    """The id of the model that the picker shows."""
+    chosen = session.holds(_MODEL)
+    return chosen if isinstance(chosen, str) and chosen in offer.by_id else offer.default_id
+
+
+def forget() -> None:
+    """Forget what was refused: another conversation is opened."""
+    session.drop(_REFUSED)
+
+
+def price(row: ModelRow) -> str:
+    """A model's price per million tokens, asked / answered: '$1 / $4', or 'free'."""
+    if row.is_free:
+        return "free"
+    asked, answered = row.prompt_usd_per_million, row.completion_usd_per_million
+    if asked is None or answered is None:
+        return "priced by the provider"
+    return f"{_usd(asked)} / {_usd(answered)} per million tokens"
+
+
+def _label(row: ModelRow | None, model_id: str) -> str:
+    return f"{row.name.removesuffix(' (free)')} · {price(row)}" if row else model_id
+
+
+def _usd(amount: Decimal) -> str:
+    return f"${amount.normalize():f}"
+
+
+def _submitted() -> None:
+    text = session.holds(_TEXT)
+    if isinstance(text, str):
+        send(text)
+
+
+def _choose(model_id: str) -> None:
+    session.keep(_MODEL, model_id)
+    session.drop(_REFUSED)
+
+
+def _begin(start: Callable[[Principal, UUID | None, Offer], Live], *, draft: str) -> None:
+    """Begin an answer; a refusal is kept to be drawn, with the message it refused."""
+    session.drop(_REFUSED, _STARTED)
+    found = session.signed_in()
+    if found is None or found.principal is None:
+        session.keep(_DRAFT, draft)
+        return
+    try:
+        offer = cached.offer(found.principal)
+        live = start(found.principal, address.conversation_id(), offer)
+    except errors.Refusal as refusal:
+        session.keep(_REFUSED, refusal)
+        if draft:
+            session.keep(_DRAFT, draft)
+        return
+    session.keep(_STARTED, _Started(live))
+    session.keep(_MODEL_OF, str(live.conversation_id))
+
+
+def _left(who: Principal, slot: DeltaGenerator) -> None:
+    """Fill in what is left: the month's tightest budget, else the wallet."""
+    with db.transaction(who) as opened:
+        month = budgets.this_month(opened, who)
+        wallet = ledger.wallet(opened, who.tenant_id)
+    spends = [
+        use
+        for scope in ("user", "tenant")
+        if (use := month.find(scope, LimitName.MONTHLY_NUSD)).maximum is not None
+    ]
+    tightest = min(spends, key=lambda use: (use.maximum or 0) - use.counted, default=None)
+    credit = _credit(wallet)
+    if tightest is None or tightest.maximum is None:
+        slot.caption(clean(credit), width="content")
+        return
+    left = max(0, tightest.maximum - tightest.counted)
+    whose = "Your own budget" if tightest.scope == "user" else "Your team's budget"
+    resets = month.resets_at.astimezone(ZoneInfo(who.time_zone))
+    slot.caption(
+        clean(f"{_cents(left)} of {_cents(tightest.maximum)} left"),
+        width="content",
+        help=clean(f"{whose} for this month; it resets on {resets:%-d %B} ({who.time_zone}). {credit}."),
+    )
+
+
+def _credit(wallet: Wallet) -> str:
+    if wallet.debt_nusd:
+        return f"{show(wallet.debt_nusd)} owed"
+    if wallet.available_nusd is None:
+        return "Spending is limited by budgets, not by credit"
+    return f"{_cents(wallet.available_nusd)} credit available"
+
+
+def _cents(amount_nusd: int) -> str:
+    """Money at a glance: whole cents, rounded down, so that it never promises what is not there."""
+    return f"${Decimal(amount_nusd // _CENT_NUSD) / 100:,.2f}"

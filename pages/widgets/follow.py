@@ -1,0 +1,101 @@
+"""Follows a running answer on a page: after a prompt, a reload, in a second tab, or coming back. It
+only reads; leaving it changes nothing for the answer, except when the person pressed stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import streamlit as st
+
+from core import errors
+from core.chat import turns
+from core.chat.turns import Live
+from core.identity.access import Principal
+from pages.widgets import messages, runs, session
+from pages.widgets.text import Cleaner
+
+_WAITING = ":shimmer[Thinking …]"
+
+
+def attach(who: Principal, live: Live, *, meanwhile: Callable[[], None]) -> None:
+    """Stream the answer to its end, then draw the page anew. `meanwhile` is called once, as soon as
+    nothing waits to be drawn: for what would delay the first words."""
+    stop_button(live)
+    _watch(who, live, _Once(lambda: None))
+    run_number = runs.newest()
+    try:
+        with st.chat_message("assistant", avatar=messages.ANSWER_ICON):
+            waiting = st.empty()
+            waiting.caption(_WAITING)
+            st.write_stream(_pieces(who, live, _Once(meanwhile), waiting.empty))
+    except BaseException:
+        # Streamlit ends a run with exceptions of this kind; nothing is swallowed.
+        runs.on_interruption(run_number, lambda: turns.stop(who, live))
+        raise
+    st.rerun()
+
+
+def stop_button(live: Live) -> None:
+    """The button that stops the answer from any tab; the composer's own is only in the asking one."""
+    with st.bottom:
+        st.button(
+            "Stop", icon=":material/stop_circle:", key="stop", shortcut="Esc", on_click=_stop,
+            args=(live,),
+        )  # fmt: skip
+
+
+def _stop(live: Live) -> None:
+    found = session.signed_in()
+    if found is not None and found.principal is not None:
+        turns.stop(found.principal, live)
+
+
+@st.fragment(run_every=1.0)
+def _watch(who: Principal, live: Live, first: _Once) -> None:
+    """Draws the page anew once the answer has ended, where no run follows it any more."""
+    if not first.is_spent:
+        first()  # the page's own run: it follows the answer and needs no look at the database
+    elif turns.running(who, live.conversation_id) is None:
+        st.rerun()
+
+
+def _pieces(
+    who: Principal, live: Live, meanwhile: Callable[[], None], on_first: Callable[[], object]
+) -> Iterator[str]:
+    """The answer, safe to draw. The pieces of a line that cannot be judged yet come with the next."""
+    cleaner = Cleaner()
+    is_first = True
+
+    def tick() -> None:
+        meanwhile()
+        session.tick()
+
+    for piece in turns.follow(who, live, tick=tick):
+        if text := cleaner.feed(piece):
+            if is_first:
+                on_first()
+                is_first = False
+            yield text
+    if text := cleaner.close():
+        yield text
+    on_first()
+    meanwhile()
+
+
+class _Once:
+    """Calls a function the first time only. A refusal in it must not end the answer's display."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function: Callable[[], None] | None = function
+
+    @property
+    def is_spent(self) -> bool:
+        return self._function is None
+
+    def __call__(self) -> None:
+        function, self._function = self._function, None
+        if function is not None:
+            try:
+                function()
+            except errors.Unavailable:
+                st.toast("Some figures could not be read just now.")

@@ -1,0 +1,78 @@
+"""What surrounds every page: icon, logo, pages by role, whose session this is and its balance. The
+pages it leaves out are only hidden here; each page and the core check for themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from core import db
+from core.billing import ledger
+from core.identity.access import Principal, SignedIn
+from core.money import exact, show
+from pages.widgets import exchange
+from pages.widgets.text import clean, plain
+
+PRODUCT = "Purser"
+_PAGES = Path(__file__).parents[1]
+_LOGO, _ICON = _PAGES / "assets" / "logo.svg", _PAGES / "assets" / "favicon.png"
+
+
+def pages_of(found: SignedIn | None) -> list[StreamlitPage]:
+    """The pages in the navigation. Nobody gets all of them: a deep link must lead to the sign-in."""
+    pages = [
+        st.Page(_PAGES / "chat.py", title="Chat", icon=":material/forum:", default=True),
+        st.Page(_PAGES / "usage.py", title="Usage", icon=":material/monitoring:"),
+        st.Page(_PAGES / "account.py", title="Account", icon=":material/person:"),
+    ]
+    if found is None or found.operator is not None:
+        pages.append(st.Page(_PAGES / "admin.py", title="Admin", icon=":material/shield_person:"))
+    return pages
+
+
+def set_icon() -> None:
+    """Before the navigation: it would otherwise make the page's symbol the icon, from another host."""
+    st.set_page_config(page_icon=str(_ICON))
+
+
+def set_page(title: str, *, wide: bool) -> None:
+    """Title and layout, once per run: two layouts in one run race in the browser."""
+    st.set_page_config(page_title=f"{title} · {PRODUCT}", layout="wide" if wide else "centered")
+    st.logo(str(_LOGO), size="large")
+
+
+def person(found: SignedIn) -> None:
+    """Draw whose session this is, with the balance and the way out, at the top of the sidebar."""
+    who = found.who
+    with st.sidebar:
+        row = st.container(horizontal=True, gap="small", vertical_alignment="center")
+        with row.popover(
+            plain(who.name or who.email), icon=":material/account_circle:", type="tertiary",
+            width="stretch", key="person",
+        ):  # fmt: skip
+            st.caption(plain(who.email))
+            if isinstance(who, Principal):
+                st.caption(f"{plain(who.tenant_name)} · {who.role} · {who.plan}")
+            if st.button("Sign out", icon=":material/logout:", key="sign_out", width="stretch"):
+                exchange.sign_out()
+        if isinstance(who, Principal):
+            with row:
+                _balance(who)
+
+
+def _balance(who: Principal) -> None:
+    with db.transaction(who) as opened:
+        wallet = ledger.wallet(opened, who.tenant_id)
+    if wallet.debt_nusd:
+        st.badge(
+            clean(f"{show(wallet.debt_nusd)} owed"), icon=":material/error:", color="red",
+            help="New calls start again once credit is added; it pays this first.",
+        )  # fmt: skip
+    elif wallet.available_nusd is not None:
+        st.badge(
+            clean(show(wallet.available_nusd)), icon=":material/account_balance_wallet:",
+            color="green" if wallet.available_nusd else "orange",
+            help=clean(f"Your team's credit: ${exact(wallet.available_nusd)} available."),
+        )  # fmt: skip

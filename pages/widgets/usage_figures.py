@@ -1,0 +1,97 @@
+"""The cards and the chart of the Usage page. Draws what a report says and reads nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from core.analytics import charts, usage
+from core.analytics.report import Report
+from core.money import NANO_PER_USD, show
+from pages.widgets import shown
+
+
+def cards(report: Report, span: str) -> None:
+    """Cost, requests, tokens and the price of a thousand tokens, each against the period before."""
+    now, before = report.now, report.before
+    days = usage.by_day(report.daily, report.period)
+    against = f"vs previous {span}"
+    prices = [
+        1000 * cost / tokens / NANO_PER_USD
+        for cost, tokens in zip(days["cost_nusd"], days["tokens"], strict=True)
+        if tokens
+    ]
+    price, earlier_price = now.nusd_per_1k_tokens, before.nusd_per_1k_tokens
+    with st.grid(4, min_column_width=210, gap="small"):
+        _card("Cost", show(now.cost_nusd), usage.change(now.cost_nusd, before.cost_nusd),
+              _dollars(days["cost_nusd"]), against, costs=True)  # fmt: skip
+        _card("Requests", now.requests, usage.change(now.requests, before.requests),
+              days["requests"].tolist(), against)  # fmt: skip
+        _card("Tokens", now.tokens, usage.change(now.tokens, before.tokens),
+              days["tokens"].tolist(), against)  # fmt: skip
+        _card("Cost per 1k tokens", shown.NONE if price is None else show(price),
+              usage.change(price, earlier_price), prices, against, costs=True)  # fmt: skip
+
+
+def by_model(report: Report) -> None:
+    """Cost by model over days beside the models' sums, which add up to the card."""
+    left, right = st.columns([2, 1], gap="small")
+    with left.container(border=True, height="stretch"):
+        st.markdown("**Cost by model**")
+        wide = usage.cost_by_model(report.daily, report.period)
+        if wide.empty or not len(wide.columns):
+            st.caption("No calls in this period. Choose a longer one to see earlier use.")
+        else:
+            dark = st.context.theme.type == "dark"
+            st.plotly_chart(
+                charts.cost_by_model(wide, dark=dark), key="by_model",
+                config={"displayModeBar": False},
+                alt="Stacked areas: cost of each model on each day",
+            )  # fmt: skip
+    with right.container(border=True, height="stretch"):
+        st.markdown("**Models**")
+        _models(report)
+
+
+def _models(report: Report) -> None:
+    shares = usage.models(usage.within(report.daily, report.period))
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "model": [share.model for share in shares],
+                "cost": [show(share.cost_nusd) for share in shares],
+                "requests": [share.requests for share in shares],
+            }
+        ),
+        hide_index=True, key="models", height=320, alt="Cost and requests of each model",
+        column_config={
+            "model": st.column_config.TextColumn("Model", width="medium"),
+            "cost": st.column_config.TextColumn("Cost", alignment="right"),
+            "requests": st.column_config.NumberColumn("Requests", format="localized"),
+        },
+    )  # fmt: skip
+
+
+def _card(
+    label: str,
+    value: int | str,
+    change: float | None,
+    line: Sequence[float],
+    against: str,
+    *,
+    costs: bool = False,
+) -> None:
+    """One figure; a rise is bad news where it costs money, and neither good nor bad elsewhere."""
+    delta = shown.percent(change)
+    st.metric(
+        label, value, delta, format="compact" if isinstance(value, int) else None, border=True,
+        chart_data=list(line) if len(line) > 1 else None, chart_type="area",
+        delta_color="inverse" if costs and delta else "off",
+        delta_description=against if delta else None,
+    )  # fmt: skip
+
+
+def _dollars(cost_nusd: pd.Series[int]) -> list[float]:
+    return [int(amount) / NANO_PER_USD for amount in cost_nusd]
