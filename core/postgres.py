@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import platformdirs
@@ -35,7 +36,8 @@ class EmbeddedServerFailed(Exception):
 def start(data_dir: Path) -> EmbeddedServer:
     """Start (or join) the server in `data_dir`; safe when several processes do so at once."""
     # Without this directory the package locks one file in /tmp for all users of the machine.
-    platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
+    with warnings.catch_warnings(action="ignore"):  # that XDG_RUNTIME_DIR is not set is no news
+        platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
     folder = data_dir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     keeper = subprocess.Popen(

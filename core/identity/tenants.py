@@ -89,6 +89,21 @@ def create_tenant(
     return tenant_id
 
 
+def set_tenant_active(session: Session, who: Actor, tenant_id: UUID, *, active: bool) -> None:
+    """Suspend a tenant: its people and keys are refused at once; or let it go on.
+
+    Calls that run are finished. Raises errors.NotFound.
+    """
+    require_operator(who)
+    tenant = _tenant(session, tenant_id)
+    before, tenant.status = tenant.status, "active" if active else "suspended"
+    session.flush()
+    audit.record(
+        session, who, "tenant.activate" if active else "tenant.suspend", f"tenant:{tenant_id}",
+        tenant_id=tenant_id, before={"status": before}, after={"status": tenant.status},
+    )  # fmt: skip
+
+
 def label(session: Session, tenant_id: UUID, subject_id: UUID, name: str) -> UUID:
     """The id of this name of this subject: the row that froze it before, or a new one."""
     made = insert(Label).values(

@@ -16,7 +16,7 @@ from pages.widgets import session
 
 WRONG = "The e-mail or the password is not right, or there were too many attempts. Please try again."
 _FIELDS = {
-    "Form name": "Sign in",
+    "Form name": "Sign in to Purser",
     "Username": "E-mail",
     "Password": "Password",
     "Login": "Sign in",
@@ -61,11 +61,16 @@ def form(address: str | None) -> UUID | None:
     try:
         door.login(fields=_FIELDS, key="sign_in")
     except LoginError:
-        st.error(WRONG, icon=":material/lock:")
+        say_wrong()
         return None
     passed = accounts.signed_in(str(session.holds("username") or ""))
     status = session.holds("authentication_status")
     session.drop(*_LEFT_BEHIND)
     if status is False or (status is True and passed is None):
-        st.error(WRONG, icon=":material/lock:")
+        say_wrong()
     return passed
+
+
+def say_wrong() -> None:
+    """The one answer to every sign-in that fails."""
+    st.error(WRONG, icon=":material/lock:")

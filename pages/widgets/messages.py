@@ -36,13 +36,15 @@ class Acts:
     show_branch: Callable[[UUID], None]
 
 
-def draw_all(messages: Sequence[Shown], offer: Offer, acts: Acts) -> None:
-    """Draw stored messages in their order."""
+def draw_all(
+    messages: Sequence[Shown], offer: Offer, acts: Acts, *, busy: bool = False
+) -> None:
+    """Draw stored messages in their order; while an answer runs (`busy`) none can be made anew."""
     for message in messages:
         if message.role == "user":
             question(message.content)
         else:
-            _stored_answer(message, offer, acts)
+            _stored_answer(message, offer, acts, busy=busy)
 
 
 def question(text: str) -> None:
@@ -51,7 +53,7 @@ def question(text: str) -> None:
         st.markdown(clean(text, keeps_lines=True))
 
 
-def _stored_answer(message: Shown, offer: Offer, acts: Acts) -> None:
+def _stored_answer(message: Shown, offer: Offer, acts: Acts, *, busy: bool) -> None:
     with st.chat_message("assistant", avatar=ANSWER_ICON):
         if message.left_out:
             left_out(message.left_out)
@@ -61,8 +63,8 @@ def _stored_answer(message: Shown, offer: Offer, acts: Acts) -> None:
             st.markdown(clean(message.content))
         _extras(message.extras or {})
         _mark(message)
-        _bar(message, offer, acts)
-        if message.status == "error":
+        _bar(message, offer, acts, busy=busy)
+        if message.status == "error" and not busy:
             st.button(
                 "Try again", icon=":material/refresh:", key=f"again_{message.message_id}",
                 on_click=acts.regenerate, args=(message.message_id,),
@@ -131,7 +133,7 @@ def _failure(message: Shown) -> Failure | None:
     return Failure(message.failure_code, None, None, "") if message.failure_code else None
 
 
-def _bar(message: Shown, offer: Offer, acts: Acts) -> None:
+def _bar(message: Shown, offer: Offer, acts: Acts, *, busy: bool) -> None:
     siblings = message.siblings or (message.message_id,)
     place = siblings.index(message.message_id)
 
@@ -144,7 +146,7 @@ def _bar(message: Shown, offer: Offer, acts: Acts) -> None:
 
     bar = Bar(
         text=message.content, note=note(message, offer),
-        can_regenerate=message.status != "running", place=place + 1, count=len(siblings),
+        can_regenerate=message.status != "running" and not busy, place=place + 1, count=len(siblings),
     )  # fmt: skip
     msgbar.draw(f"bar_{message.message_id}", bar, act)
 

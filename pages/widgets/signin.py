@@ -8,19 +8,19 @@ from uuid import UUID
 import streamlit as st
 
 from core import errors, settings
-from core.identity import passwords, sessions
-from core.identity.demo import DEMO_PEOPLE, DEMO_PASSWORD
+from core.identity import demo_people, passwords, sessions
 from pages.widgets import door, exchange, refusals
 
-WRONG = "The e-mail or the password is not right, or there were too many attempts. Please try again."
+_DEMO = (
+    ("Member", ":material/person:", demo_people.MEMBER_EMAIL),
+    ("Operator", ":material/shield_person:", demo_people.OPERATOR_EMAIL),
+)
 
 
 def draw() -> None:
-    """Draw the sign-in form; in development also the demo accounts."""
-    _, middle, _ = st.columns([1, 3, 1])
+    """Draw the sign-in; who passes gets a session and then the page they asked for."""
+    _, middle, _ = st.columns([1, 4, 1])
     with middle:
-        st.header("Sign in to Purser", anchor=False)
-        st.caption("Team chat with every AI model, where every cent is accounted for.")
         try:
             user_id = door.form(_address())
             if settings.current().development:
@@ -28,18 +28,29 @@ def draw() -> None:
             if user_id is not None:
                 exchange.sign_in(sessions.issue_ticket(user_id))
         except errors.NotFound:
-            st.error(WRONG, icon=":material/lock:")
+            door.say_wrong()  # the right password of somebody who may be in no team any more
         except errors.Refusal as refusal:
             refusals.show(refusal)
 
 
 def _demo() -> UUID | None:
-    """Offer the demo accounts, which exist only in development."""
+    """Offer the accounts of the demo data; the person of the one that was clicked."""
     with st.container(border=True):
-        st.markdown("**Just looking?** Use a demo account:")
-        for person in DEMO_PEOPLE:
-            ...
-    return None
+        st.markdown("**Just looking?** Take a demo account of this development server.")
+        row = st.container(horizontal=True)
+        clicked = [
+            email
+            for label, icon, email in _DEMO
+            if row.button(f"Use demo {label.lower()}", icon=icon, key=f"demo_{label.lower()}")
+        ]
+        names = " or ".join(f"`{email}`" for _, _, email in _DEMO)
+        st.caption(f"Or sign in as {names} with the password `{demo_people.PASSWORD}`.")
+        if not clicked:
+            return None
+        found = passwords.verify(clicked[0], demo_people.PASSWORD, _address())
+        if found is None:
+            st.info("There is no demo data here yet: `python -m core seed --demo` makes it.")
+        return found
 
 
 def _address() -> str | None:

@@ -1,0 +1,33 @@
+"""The platform operators' page: tenants and their money, health, invariants, the audit log. Each
+part is read only when it is looked at; every act asks once and is audited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from core.identity.access import Operator
+from pages.widgets import admin_audit, admin_health, admin_invariants, admin_tenants
+from pages.widgets import session as tab
+
+_PARTS: dict[str, Callable[[Operator], None]] = {
+    "Tenants": admin_tenants.draw,
+    "Health": admin_health.draw,
+    "Invariants": admin_invariants.draw,
+    "Audit": admin_audit.draw,
+}
+
+
+def draw(operator: Operator) -> None:
+    """The part that is chosen, and only it."""
+    top = st.container(horizontal=True, vertical_alignment="center")
+    top.header("Admin", anchor=False, width="stretch")
+    part = top.segmented_control(
+        "Part", list(_PARTS), default="Tenants", required=True, key="part", bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    _PARTS.get(part, admin_tenants.draw)(operator)
+
+
+draw(tab.require_operator())

@@ -1,0 +1,35 @@
+"""One act of a page: runs it in one transaction, says what came of it, and shows a refusal as such.
+Asking first is the caller's, who knows what will happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import streamlit as st
+from sqlalchemy.orm import Session
+
+from core import db, errors
+from core.db import Who
+from core.money import NotMoney
+from pages.widgets import refusals
+
+T = TypeVar("T")
+
+
+def attempt(who: Who, work: Callable[[Session], T]) -> T | None:
+    """What `work` returned; None after a refusal, which is drawn and has changed nothing."""
+    try:
+        with db.transaction(who) as session:
+            return work(session)
+    except NotMoney:
+        st.warning("An amount is written in USD, such as 12.50.", icon=":material/info:")
+    except errors.Refusal as refusal:
+        refusals.show(refusal)
+    return None
+
+
+def done(said: str) -> None:
+    """Say that it is done (`said` is Markdown) and draw the page anew, with what changed."""
+    st.toast(said, icon=":material/check:")
+    st.rerun()

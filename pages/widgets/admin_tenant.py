@@ -1,0 +1,113 @@
+"""One tenant in an operator's hands: credit, people, limits, suspension. Shows no chat and no key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+
+import streamlit as st
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.analytics.overview import TenantRow
+from core.billing import accounts
+from core.identity import tenants
+from core.identity.access import Operator
+from core.money import parse_usd
+from pages.widgets import acts, admin_limits, admin_people, shown
+from pages.widgets.text import plain
+
+
+def draw(operator: Operator, row: TenantRow) -> None:
+    """The tenant's card and its acts."""
+    with st.container(border=True):
+        head = st.container(horizontal=True, vertical_alignment="center")
+        head.markdown(f"**{plain(row.name)}**", width="stretch")
+        if row.status != "active":
+            head.badge("Suspended", icon=":material/block:", color="red")
+        _grant(operator, row, head)
+        _suspension(operator, row, head)
+        _facts(row)
+        admin_people.draw(operator, row)
+        admin_limits.draw(operator, row)
+
+
+def _facts(row: TenantRow) -> None:
+    gates = "budgets gate" if row.available_nusd is None else shown.usd(row.available_nusd)
+    facts = {
+        "Balance": shown.usd(row.posted_nusd), "Available": gates,
+        "Held": shown.usd(row.held_nusd), "Debt": shown.usd(row.debt_nusd),
+        "Receivable": shown.usd(row.receivable_nusd), "Time zone": plain(row.time_zone),
+        "Plan and mode": f"{row.plan}, {row.mode}", "Id": f"`{row.tenant_id}`",
+    }  # fmt: skip
+    with st.grid(4, min_column_width=160, gap="small"):
+        for title, value in facts.items():
+            with st.container(gap=None):
+                st.caption(title)
+                st.markdown(value)
+
+
+def _grant(operator: Operator, row: TenantRow, place: st.delta_generator.DeltaGenerator) -> None:
+    with (
+        place.popover("Grant credit", icon=":material/add_card:", key="grant"),
+        st.form("grant_form", border=False),
+    ):
+        amount = st.text_input("Amount in USD", placeholder="25.00", key="grant_amount")
+        reason = st.text_input("Reason", max_chars=500, key="grant_reason")
+        key = st.text_input(
+            "Key", max_chars=200, key="grant_key", placeholder="Such as the invoice's number",
+            help="The same key never grants twice, however often it is sent.",
+        )  # fmt: skip
+        until = st.date_input(
+            "Valid until",
+            value=None,
+            key="grant_until",
+            help="Empty: for good. The end of that day, UTC.",
+        )
+        st.caption(f"Adds credit to {plain(row.name)} at once; its debt is paid first.")
+        if st.form_submit_button("Grant", type="primary"):
+            ends = datetime.combine(until, time(23, 59, 59), UTC) if until else None
+            said = acts.attempt(
+                operator, lambda session: _book(session, operator, row, amount, reason, key, ends)
+            )
+            if said is not None:
+                acts.done(said)
+
+
+def _book(
+    session: Session, operator: Operator, row: TenantRow, amount: str, reason: str, key: str,
+    expires_at: datetime | None,
+) -> str:  # fmt: skip
+    """Grant, and say whether it was booked now or had been before."""
+    entry = accounts.grant_credit(
+        session, operator, row.tenant_id, parse_usd(amount), key=key, reason=reason,
+        expires_at=expires_at,
+    )  # fmt: skip
+    amount_said = shown.usd(entry.amount_nusd)
+    if entry.occurred_at == session.scalar(select(func.now())):
+        return f"Granted {amount_said} to {plain(row.name)}."
+    return f"This key granted {amount_said} before; nothing was booked again."
+
+
+def _suspension(
+    operator: Operator, row: TenantRow, place: st.delta_generator.DeltaGenerator
+) -> None:
+    active = row.status == "active"
+    label, icon = ("Suspend", ":material/block:") if active else ("Activate", ":material/undo:")
+    with place.popover(label, icon=icon, key="suspension"):
+        if active:
+            st.markdown(
+                f"Everybody in {plain(row.name)} is refused at once, in the browser and by API key."
+                " Answers that run are finished and charged. Chats, credit and keys are kept."
+            )
+        else:
+            st.markdown(f"{plain(row.name)} may work again at once, with everything it had.")
+        if st.button(f"{label} this tenant", type="primary", key="suspension_now"):
+            changed = acts.attempt(
+                operator,
+                lambda session: (
+                    tenants.set_tenant_active(session, operator, row.tenant_id, active=not active)
+                    or True
+                ),
+            )
+            if changed:
+                acts.done(f"{plain(row.name)} is {'suspended' if active else 'active'}.")

@@ -1,0 +1,129 @@
+"""All tenants with their month and wallet, for operators; opens one, or makes a new one."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pandas as pd
+import streamlit as st
+from sqlalchemy.orm import Session
+
+from core import db
+from core.analytics import overview
+from core.analytics.overview import TenantRow
+from core.billing import accounts
+from core.identity.access import Operator
+from core.identity.tenants import MODES
+from core.money import NANO_PER_USD, parse_usd, show
+from pages.widgets import acts, admin_tenant
+from pages.widgets.text import plain
+
+_PLANS = ("free", "starter", "pro", "enterprise")
+
+
+def draw(operator: Operator) -> None:
+    """Sums, the table, the tenant that is open."""
+    with db.transaction(operator) as session:
+        rows = overview.tenants(session, operator)
+    _sums(rows)
+    with st.container(border=True):
+        head = st.container(horizontal=True, vertical_alignment="center")
+        head.markdown("**Tenants**", width="stretch")
+        _new(operator, head)
+        if not rows:
+            st.caption("No tenants yet. Create the first one; then add people to it.")
+            return
+        _table(rows)
+        st.caption("Each tenant's month and days are those of its own time zone.")
+    _open(operator, rows)
+
+
+def _sums(rows: tuple[TenantRow, ...]) -> None:
+    active = sum(row.status == "active" for row in rows)
+    debt = sum(row.debt_nusd for row in rows)
+    with st.grid(4, min_column_width=210, gap="small"):
+        st.metric("Tenants", f"{active:,} active of {len(rows):,}", border=True)
+        st.metric("Spent this month", show(sum(row.spent_nusd for row in rows)), border=True)
+        st.metric("Held by running calls", show(sum(row.held_nusd for row in rows)), border=True)
+        st.metric("Debt", show(debt), border=True, help="Owed by prepaid tenants; refuses calls.")
+
+
+def _table(rows: tuple[TenantRow, ...]) -> None:
+    money = {
+        "spent": "Spent this month", "balance": "Balance", "held": "Held", "debt": "Debt",
+        "receivable": "Receivable",
+    }  # fmt: skip
+    st.dataframe(
+        _frame(rows), hide_index=True, key="tenants", height="content" if len(rows) < 15 else 520,
+        alt="Spend of the month, balance, mode, plan and members of each tenant",
+        column_config={
+            "name": st.column_config.TextColumn("Tenant", pinned=True),
+            "plan": "Plan", "mode": "Mode", "status": "Status",
+            "members": st.column_config.NumberColumn("Members", format="localized"),
+            "requests": st.column_config.NumberColumn("Requests", format="localized"),
+            "used": st.column_config.DatetimeColumn("Last used", format="distance"),
+        } | {
+            name: st.column_config.NumberColumn(title, format="$%.2f")
+            for name, title in money.items()
+        },
+    )  # fmt: skip
+
+
+def _frame(rows: tuple[TenantRow, ...]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "name": [row.name for row in rows],
+            "spent": [row.spent_nusd / NANO_PER_USD for row in rows],
+            "requests": [row.requests for row in rows],
+            "balance": [row.posted_nusd / NANO_PER_USD for row in rows],
+            "held": [row.held_nusd / NANO_PER_USD for row in rows],
+            "debt": [row.debt_nusd / NANO_PER_USD for row in rows],
+            "receivable": [row.receivable_nusd / NANO_PER_USD for row in rows],
+            "plan": [row.plan for row in rows],
+            "mode": [row.mode for row in rows],
+            "members": [row.members for row in rows],
+            "status": [row.status for row in rows],
+            "used": pd.to_datetime([row.last_used_at for row in rows], utc=True),
+        }
+    )
+
+
+def _open(operator: Operator, rows: tuple[TenantRow, ...]) -> None:
+    names = {str(row.tenant_id): row for row in rows}
+    chosen = st.selectbox(
+        "Open a tenant", list(names), index=None, key="tenant", bind="query-params",
+        format_func=lambda of: names[of].name if of in names else of,
+        placeholder="Choose or type a name",
+    )  # fmt: skip
+    if chosen in names:
+        admin_tenant.draw(operator, names[chosen])
+
+
+def _new(operator: Operator, place: st.delta_generator.DeltaGenerator) -> None:
+    with (
+        place.popover("New tenant", icon=":material/add:", key="tenant_new"),
+        st.form("tenant_form", border=False),
+    ):
+        name = st.text_input("Name", max_chars=200, key="new_name")
+        plan = st.selectbox("Plan", _PLANS, key="new_plan")
+        mode = st.selectbox("Mode", MODES, key="new_mode")
+        zone = st.text_input("Time zone", "UTC", key="new_zone", help="Such as Europe/Berlin.")
+        credit = st.text_input(
+            "Credit in USD", placeholder="The sign-up promotion", key="new_credit"
+        )
+        st.caption("Creates the tenant and its wallet. People are added next.")
+        if st.form_submit_button("Create tenant", type="primary"):
+            made = acts.attempt(
+                operator, lambda session: _create(session, operator, name, plan, mode, zone, credit)
+            )
+            if made is not None:
+                acts.done(f"Created {plain(name)}.")
+
+
+def _create(
+    session: Session, operator: Operator, name: str, plan: str, mode: str, zone: str, credit: str
+) -> UUID:
+    return accounts.open_tenant(
+        session, operator, name, plan=plan, mode=mode, time_zone=zone.strip(),
+        credits_nusd=parse_usd(credit) if credit.strip() else None,
+    )  # fmt: skip
