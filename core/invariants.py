@@ -20,8 +20,7 @@ from core.db import System
 
 _ROOT = Path(__file__).parent
 _FILES = tuple(
-    _ROOT / room / "invariants.sql"
-    for room in ("identity", "metering", "billing", "quota", "chat")
+    _ROOT / room / "invariants.sql" for room in ("identity", "metering", "billing", "quota", "chat")
 )
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _PER_INVARIANT_MAX = 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import streamlit as st
@@ -14,16 +15,17 @@ from core.chat import conversations, turns
 from core.chat.conversations import Shown
 from core.chat.turns import Live
 from core.identity.access import Principal
-from pages.widgets import address, cached, composer, follow, messages, session, sidebar
-from pages.widgets.cached import Offer
+from pages.widgets import address, composer, follow, messages, offered, session, sidebar
 from pages.widgets.messages import Acts
+from pages.widgets.offered import Offer
+from pages.widgets.text import plain
 
 _SUGGESTIONS = (
     (":material/lightbulb:", "What can Purser do for my team?"),
     (":material/code:", "Write a Python function that reads a CSV file and sums one column."),
     (":material/table:", "Compare three ways to plan a project in a table."),
 )
-_EARLIER = "_earlier"
+_EARLIER, _SHOWN = "_earlier", "_shown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class _Open:
 def main() -> None:
     """Draw the page; a running answer is followed to its end, then the page is drawn anew."""
     who = session.require()
-    offer = cached.offer(who)
+    offer = offered.now(who)
     live = composer.take_started()
     if live is not None:
         address.open_conversation(live.conversation_id)
@@ -71,7 +73,14 @@ def _missing(who: Principal) -> None:
 
 def _draw(who: Principal, offer: Offer, live: Live | None, opened: _Open | None) -> None:
     model_id = opened.model_id if opened else None
-    fill_in_left = composer.draw(offer, model_id=model_id, conversation=address.asked())
+    is_other = session.recall(_SHOWN, "") != address.asked()
+    session.keep(_SHOWN, address.asked())
+    fill_in_left = composer.draw(
+        offer,
+        model_id=model_id,
+        conversation=address.asked(),
+        on_stop=partial(follow.stop, live) if live else None,
+    )
 
     def rest() -> None:
         sidebar.draw(who)
@@ -79,19 +88,21 @@ def _draw(who: Principal, offer: Offer, live: Live | None, opened: _Open | None)
 
     if live is None:
         rest()
-    if opened is None:
-        _greet(who, offer)
-    else:
-        _head(who, opened)
-        _messages(opened.messages, offer, live)
-    composer.draw_refusal(offer)
-    if live is not None:
-        follow.attach(who, live, meanwhile=rest)
+    # Another conversation replaces the one before at once; the same one is drawn over it in place.
+    with st.empty().container() if is_other else st.container():
+        if opened is None:
+            _greet(who, offer)
+        else:
+            _head(who, opened)
+            _messages(opened.messages, offer, live)
+        composer.draw_refusal(offer)
+        if live is not None:
+            follow.attach(who, live, meanwhile=rest)
 
 
 def _head(who: Principal, opened: _Open) -> None:
     row = st.container(horizontal=True, vertical_alignment="center", gap="small")
-    row.subheader(messages.plain(opened.title) or "Chat", anchor=False, width="stretch")
+    row.subheader(plain(opened.title) or "Chat", anchor=False, width="stretch")
     act = row.menu_button(
         "", ["Rename", "Delete"], icon=":material/more_horiz:", type="tertiary", key="chat_menu",
         help="Rename or delete this chat",
@@ -116,7 +127,10 @@ def _messages(shown: Sequence[Shown], offer: Offer, live: Live | None) -> None:
             width="stretch",
         )  # fmt: skip
     messages.draw_all(
-        settled[hidden:], offer, Acts(composer.regenerate, composer.show_branch), busy=live is not None
+        settled[hidden:],
+        offer,
+        Acts(composer.regenerate, composer.show_branch),
+        busy=live is not None,
     )
     left_out = next((m.left_out for m in shown if live and m.message_id == live.answer_id), 0)
     if left_out:
@@ -131,7 +145,7 @@ def _greet(who: Principal, offer: Offer) -> None:
     """What an empty chat says: whom it greets, what could be asked, which models answer."""
     first_name = who.name.split(" ")[0] if who.name else ""
     st.space("large")
-    st.header(f"Hello {messages.plain(first_name)}".strip() + ", what shall we do?", anchor=False)
+    st.header(f"Hello {plain(first_name)}".strip() + ", what shall we do?", anchor=False)
     names = [row.name for row in offer.by_id.values()]
     free = sum(row.is_free for row in offer.by_id.values())
     st.caption(

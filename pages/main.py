@@ -1,4 +1,4 @@
-"""The frame of every page: who is here, which pages they may open, and the sign-in for everybody else.
+"""The frame of every page: who is here, which pages they may open, and the sign-in for all others.
 The server runs it for every page and in every run; it decides nothing that core does not check."""
 
 from __future__ import annotations

@@ -80,9 +80,7 @@ def _make_place(
         session, WHO, place.name, plan=place.plan, mode=place.mode, time_zone=place.time_zone,
         markup=place.markup, credit_limit_nusd=place.credit_limit_usd * NANO_PER_USD, credits_nusd=0,
     )  # fmt: skip
-    callers = [
-        _make_person(session, tenant_id, person, password_hash) for person in place.people
-    ]
+    callers = [_make_person(session, tenant_id, person, password_hash) for person in place.people]
     key_id = None
     if place.api_key:
         key_id = keys.issue(
@@ -124,7 +122,9 @@ def _offers(session: Session) -> dict[str, Offer]:
     """The models of the demo data that have a price, by id."""
     wanted = {habit.model_id for habit in script.habits()} | {t.model_id for t in script.talks()}
     rows = session.execute(
-        select(Model.model_id, Model.provider, Provider.keeps_generations, Price.price_id, Price.terms)
+        select(
+            Model.model_id, Model.provider, Provider.keeps_generations, Price.price_id, Price.terms
+        )
         .join(Price, Price.price_id == Model.price_id)
         .join(Provider, Provider.provider == Model.provider)
         .where(Model.model_id.in_(wanted))
@@ -150,9 +150,7 @@ def _tell(
         read_tokens += estimate_tokens(exchange.question)
         written = estimate_tokens(exchange.answer)
         usage = history.tokens(read_tokens, written)
-        calls.append(
-            history.answered(rng, caller, offer, place.markup, at, usage, conversation_id)
-        )
+        calls.append(history.answered(rng, caller, offer, place.markup, at, usage, conversation_id))
         read_tokens += written
         at = calls[-1].settled_at + timedelta(seconds=rng.randint(40, 200))
     return talk, calls

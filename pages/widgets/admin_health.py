@@ -107,16 +107,11 @@ def _catalog(health: Health) -> None:
         trouble = "Never synchronised"
     elif min(_seconds(health, sync.synced_at) or 0 for sync in health.syncs) > _STALE_SYNC_S:
         trouble = "Not synchronised lately"
-    _card(
-        "Catalogue",
-        trouble,
-        {
-            plain(
-                sync.provider
-            ): f"{sync.seen:,} models · {shown.ago(sync.synced_at, health.read_at)}"
-            for sync in health.syncs
-        },
-    )
+    lines = {}
+    for sync in health.syncs:
+        age = shown.ago(sync.synced_at, health.read_at)
+        lines[plain(sync.provider)] = f"{sync.seen:,} models · {age}"
+    _card("Catalogue", trouble, lines)
 
 
 def _alarms() -> None:
@@ -158,24 +153,25 @@ def _held_row(operator: Operator, price: HeldPrice) -> None:
         st.markdown(
             "Accepted, it is charged from the next call on. Rejected, it is not asked again."
         )
-        accept = st.button("Accept", type="primary", key=f"accept_{price.price_id}")
-        if accept and acts.attempt(operator, lambda session: _accept(session, operator, price)):
-            acts.done(f"Accepted the price of {plain(price.model_name)}.")
-        reject = st.button("Reject", key=f"reject_{price.price_id}")
-        if reject and acts.attempt(operator, lambda session: _reject(session, operator, price)):
-            acts.done(f"Rejected the price of {plain(price.model_name)}.")
+        said = None
+        if st.button("Accept", type="primary", key=f"accept_{price.price_id}"):
+            said = acts.attempt(operator, lambda session: _accept(session, operator, price))
+        if st.button("Reject", key=f"reject_{price.price_id}"):
+            said = acts.attempt(operator, lambda session: _reject(session, operator, price))
+        if said is not None:
+            acts.done(said)
 
 
 def _accept(session: Session, operator: Operator, price: HeldPrice) -> str:
-    model = prices.accept_price(session, price.price_id, now=datetime.now(UTC))
+    prices.accept_price(session, price.price_id, now=datetime.now(UTC))
     _log(session, operator, "price.accept", price)
-    return model
+    return f"Accepted the price of {plain(price.model_name)}."
 
 
 def _reject(session: Session, operator: Operator, price: HeldPrice) -> str:
-    model = prices.reject_price(session, price.price_id, reason="by an operator")
+    prices.reject_price(session, price.price_id, reason="by an operator")
     _log(session, operator, "price.reject", price)
-    return model
+    return f"Rejected the price of {plain(price.model_name)}."
 
 
 def _log(session: Session, operator: Operator, action: str, price: HeldPrice) -> None:

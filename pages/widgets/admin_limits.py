@@ -1,4 +1,4 @@
-"""The limits of one tenant or one of its people, for operators: what applies, and what is changed."""
+"""The limits of a tenant or of one of its people, for operators: what applies, and a change."""
 
 from __future__ import annotations
 
@@ -85,20 +85,20 @@ def _change(operator: Operator, row: TenantRow, subject: Subject, subject_id: UU
                     session, operator, row, subject, subject_id, name, act, value
                 ),
             )
-            if changed:
-                acts.done(f"Changed: {_TITLES[name].lower()}.")
+            if changed is not None:
+                acts.done(changed)
 
 
 def _apply(
     session: Session, operator: Operator, row: TenantRow, subject: Subject, subject_id: UUID,
     name: LimitName, act: str, value: str,
-) -> bool:  # fmt: skip
+) -> str:  # fmt: skip
     place = (session, operator, row.tenant_id, subject, subject_id, name)
     if act == _ACTS[2]:
         limits.unset_limit(*place)
     else:
         limits.set_limit(*place, None if act == _ACTS[1] else _maximum(name, value))
-    return True
+    return f"Changed: {_TITLES[name].lower()}."
 
 
 def _maximum(name: LimitName, value: str) -> int:

@@ -16,7 +16,7 @@ from core.identity.tenants import Member
 from pages.widgets import acts
 from pages.widgets.text import plain
 
-_PASSWORD_HELP = "At least 8 characters. Leave it empty for a person who is known already."
+_FIRST_HELP = "At least 8 characters. Leave it empty for a person who is known already."
 
 
 def members_of(operator: Operator, tenant_id: UUID) -> tuple[Member, ...]:
@@ -59,7 +59,7 @@ def _add(operator: Operator, row: TenantRow, place: st.delta_generator.DeltaGene
         name = st.text_input("Name", key="person_name")
         role = st.selectbox("Role", [role.value for role in Role], key="person_role")
         password = st.text_input(
-            "First password", type="password", key="person_password", help=_PASSWORD_HELP,
+            "First password", type="password", key="person_password", help=_FIRST_HELP,
             autocomplete="new-password",
         )  # fmt: skip
         st.caption(f"They can sign in to {plain(row.name)} at once.")

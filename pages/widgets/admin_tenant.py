@@ -1,4 +1,4 @@
-"""One tenant in an operator's hands: credit, people, limits, suspension. Shows no chat and no key."""
+"""One tenant in an operator's hands: credit, people, limits, suspension. Shows no chat, no key."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _grant(operator: Operator, row: TenantRow, place: st.delta_generator.DeltaGe
             "Valid until",
             value=None,
             key="grant_until",
-            help="Empty: for good. The end of that day, UTC.",
+            help="Empty: for good. Otherwise to the end of that day, UTC.",
         )
         st.caption(f"Adds credit to {plain(row.name)} at once; its debt is paid first.")
         if st.form_submit_button("Grant", type="primary"):
@@ -102,12 +102,13 @@ def _suspension(
         else:
             st.markdown(f"{plain(row.name)} may work again at once, with everything it had.")
         if st.button(f"{label} this tenant", type="primary", key="suspension_now"):
-            changed = acts.attempt(
-                operator,
-                lambda session: (
-                    tenants.set_tenant_active(session, operator, row.tenant_id, active=not active)
-                    or True
-                ),
+            said = acts.attempt(
+                operator, lambda session: _switch(session, operator, row, active=not active)
             )
-            if changed:
-                acts.done(f"{plain(row.name)} is {'suspended' if active else 'active'}.")
+            if said is not None:
+                acts.done(said)
+
+
+def _switch(session: Session, operator: Operator, row: TenantRow, *, active: bool) -> str:
+    tenants.set_tenant_active(session, operator, row.tenant_id, active=active)
+    return f"{plain(row.name)} is {'active' if active else 'suspended'}."

@@ -15,7 +15,7 @@ from core.billing import accounts
 from core.identity.access import Operator
 from core.identity.tenants import MODES
 from core.money import NANO_PER_USD, parse_usd, show
-from pages.widgets import acts, admin_tenant
+from pages.widgets import acts, admin_tenant, shown
 from pages.widgets.text import plain
 
 _PLANS = ("free", "starter", "pro", "enterprise")
@@ -49,22 +49,21 @@ def _sums(rows: tuple[TenantRow, ...]) -> None:
 
 
 def _table(rows: tuple[TenantRow, ...]) -> None:
-    money = {
-        "spent": "Spent this month", "balance": "Balance", "held": "Held", "debt": "Debt",
-        "receivable": "Receivable",
-    }  # fmt: skip
+    column = st.column_config
     st.dataframe(
         _frame(rows), hide_index=True, key="tenants", height="content" if len(rows) < 15 else 520,
         alt="Spend of the month, balance, mode, plan and members of each tenant",
         column_config={
-            "name": st.column_config.TextColumn("Tenant", pinned=True),
+            "name": column.TextColumn("Tenant", pinned=True),
+            "spent": column.NumberColumn("Spent this month", format="$%.2f"),
+            "requests": column.NumberColumn("Requests", format="localized"),
+            "balance": column.NumberColumn("Balance", format="$%.2f"),
+            "held": column.NumberColumn("Held", format="$%.2f"),
+            "debt": column.NumberColumn("Debt", format="$%.2f"),
+            "receivable": column.NumberColumn("Receivable", format="$%.2f"),
             "plan": "Plan", "mode": "Mode", "status": "Status",
-            "members": st.column_config.NumberColumn("Members", format="localized"),
-            "requests": st.column_config.NumberColumn("Requests", format="localized"),
-            "used": st.column_config.DatetimeColumn("Last used", format="distance"),
-        } | {
-            name: st.column_config.NumberColumn(title, format="$%.2f")
-            for name, title in money.items()
+            "members": column.NumberColumn("Members", format="localized"),
+            "used": column.TextColumn("Last used"),
         },
     )  # fmt: skip
 
@@ -83,7 +82,7 @@ def _frame(rows: tuple[TenantRow, ...]) -> pd.DataFrame:
             "mode": [row.mode for row in rows],
             "members": [row.members for row in rows],
             "status": [row.status for row in rows],
-            "used": pd.to_datetime([row.last_used_at for row in rows], utc=True),
+            "used": [shown.ago(row.last_used_at) for row in rows],
         }
     )
 

@@ -22,8 +22,8 @@ from core.chat.turns import Live
 from core.identity.access import Principal
 from core.identity.limits import LimitName
 from core.money import show
-from pages.widgets import address, cached, refusals, session
-from pages.widgets.cached import Offer
+from pages.widgets import address, offered, refusals, session
+from pages.widgets.offered import Offer
 from pages.widgets.text import clean
 
 MESSAGE_LENGTH_MAX = 20_000
@@ -40,7 +40,7 @@ class _Started:
 
 
 def send(text: str) -> None:
-    """Ask `text` in the open conversation. Runs before the page is drawn, as a widget's callback."""
+    """Ask `text` in the open conversation. A widget's callback: it runs before the page is drawn."""
 
     def start(who: Principal, conversation_id: UUID | None, offer: Offer) -> Live:
         return turns.start(
@@ -98,8 +98,11 @@ def draw_refusal(offer: Offer) -> None:
         )  # fmt: skip
 
 
-def draw(offer: Offer, *, model_id: str | None, conversation: str) -> Callable[[Principal], None]:
-    """Draw the composer; `model_id` is what `conversation` (its id) last used.
+def draw(
+    offer: Offer, *, model_id: str | None, conversation: str, on_stop: Callable[[], None] | None
+) -> Callable[[Principal], None]:
+    """Draw the composer; `model_id` is what `conversation` (its id) last used, `on_stop` stops the
+    running answer: from any tab, where the composer's own button is only in the one that asked.
 
     Returns the function that fills in what is left to spend: it reads, so it may come later.
     """
@@ -114,6 +117,10 @@ def draw(offer: Offer, *, model_id: str | None, conversation: str) -> Callable[[
             "Model", list(offer.by_id), key=_MODEL, width=290, label_visibility="collapsed",
             format_func=lambda chosen: _label(offer.by_id.get(chosen), chosen),
         )  # fmt: skip
+        if on_stop is not None:
+            row.button(
+                "Stop", icon=":material/stop_circle:", key="stop", shortcut="Esc", on_click=on_stop
+            )
         row.space("stretch")
         slot = row.container(width="content")
         if isinstance(draft := session.holds(_DRAFT), str):
@@ -174,7 +181,7 @@ def _begin(start: Callable[[Principal, UUID | None, Offer], Live], *, draft: str
         session.keep(_DRAFT, draft)
         return
     try:
-        offer = cached.offer(found.principal)
+        offer = offered.now(found.principal)
         live = start(found.principal, address.conversation_id(), offer)
     except errors.Refusal as refusal:
         session.keep(_REFUSED, refusal)
@@ -206,7 +213,9 @@ def _left(who: Principal, slot: DeltaGenerator) -> None:
     slot.caption(
         clean(f"{_cents(left)} of {_cents(tightest.maximum)} left"),
         width="content",
-        help=clean(f"{whose} for this month; it resets on {resets:%-d %B} ({who.time_zone}). {credit}."),
+        help=clean(
+            f"{whose} for this month; it resets on {resets:%-d %B} ({who.time_zone}). {credit}."
+        ),
     )
 
 

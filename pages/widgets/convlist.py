@@ -1,4 +1,4 @@
-"""The list of conversations as one element: days, the open one marked, a menu for each row, arrow keys.
+"""The list of conversations as one element: days, the open one marked, row menus, arrow keys.
 Rows are real links, so a middle click opens another tab. It reads and changes no conversation."""
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ a { flex: 1; min-width: 0; padding: 7px 4px 7px 10px; color: inherit; text-decor
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; outline: none; }
 a:focus-visible { box-shadow: inset 0 0 0 2px var(--st-primary-color); border-radius: 8px; }
 li.on a { font-weight: 600; }
-button { border: 0; background: none; color: inherit; font: inherit; cursor: pointer; border-radius: 6px; }
+button { border: 0; background: none; color: inherit; font: inherit; cursor: pointer;
+  border-radius: 6px; }
 .more { opacity: 0; padding: 4px 9px; }
 li:hover .more, li:focus-within .more { opacity: .6; }
 .more:hover, .more:focus-visible, .more[aria-expanded=true] { opacity: 1 !important; }
 @media (hover: none) { .more { opacity: .5; } }
-.menu { position: absolute; right: 4px; top: 100%; z-index: 9; display: grid; min-width: 120px; padding: 4px;
-  background: var(--st-background-color); border: 1px solid var(--st-border-color); border-radius: 8px;
-  box-shadow: 0 6px 20px rgb(0 0 0 / .18); }
+.menu { position: absolute; right: 4px; top: 100%; z-index: 9; display: grid; min-width: 120px;
+  padding: 4px; border: 1px solid var(--st-border-color); border-radius: 8px;
+  background: var(--st-background-color); box-shadow: 0 6px 20px rgb(0 0 0 / .18); }
 .menu button { text-align: left; padding: 6px 10px; }
 .menu button:hover, .menu button:focus-visible { outline: none;
   background: color-mix(in srgb, var(--st-text-color) 8%, transparent); }
@@ -79,7 +80,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
       }
       const more = make(li, 'button', 'more', '\\u22ef')
       more.type = 'button'
-      more.setAttribute('aria-label', 'Actions for ' + title); more.setAttribute('aria-haspopup', 'menu')
+      more.setAttribute('aria-label', 'Actions for ' + title)
+      more.setAttribute('aria-haspopup', 'menu')
       more.onclick = () => openMenu(list, li, more, id, setTriggerValue)
     }
   }

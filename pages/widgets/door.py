@@ -14,7 +14,9 @@ from streamlit_authenticator.utilities import Encryptor, LoginError
 from core.identity.passwords import Accounts
 from pages.widgets import session
 
-WRONG = "The e-mail or the password is not right, or there were too many attempts. Please try again."
+WRONG = (
+    "The e-mail or the password is not right, or there were too many attempts. Please try again."
+)
 _FIELDS = {
     "Form name": "Sign in to Purser",
     "Username": "E-mail",
@@ -41,7 +43,9 @@ class LocalDoor(Authenticate):  # type: ignore[misc]  # the package has no types
     """The package's form over `accounts`: no component of its own, no cookie, no pause."""
 
     def __init__(self, accounts: Accounts) -> None:
-        secret = secrets.token_hex(32)  # would only hide a captcha's text; nothing is signed with it
+        secret = secrets.token_hex(
+            32
+        )  # would only hide a captcha's text; nothing is signed with it
         self.api_key = self.path = None
         self.secret_key = secret
         self.attrs = {"login_sleep_time": 0}

@@ -18,9 +18,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (line.dataset.sent === data.nonce) return
   line.dataset.sent = data.nonce
   line.textContent = data.words
-  fetch('/session', { method: data.method, body: data.ticket ?? undefined, credentials: 'same-origin' })
-    .then(answer => answer.ok ? location.replace(data.to ?? location.href) : setTriggerValue('failed', data.nonce))
-    .catch(() => setTriggerValue('failed', data.nonce))
+  const fail = () => setTriggerValue('failed', data.nonce)
+  const body = data.ticket ?? undefined
+  fetch('/session', { method: data.method, body, credentials: 'same-origin' })
+    .then(answer => answer.ok ? location.replace(data.to ?? location.href) : fail())
+    .catch(fail)
 }
 """
 

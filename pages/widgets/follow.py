@@ -20,7 +20,6 @@ _WAITING = ":shimmer[Thinking …]"
 def attach(who: Principal, live: Live, *, meanwhile: Callable[[], None]) -> None:
     """Stream the answer to its end, then draw the page anew. `meanwhile` is called once, as soon as
     nothing waits to be drawn: for what would delay the first words."""
-    stop_button(live)
     _watch(who, live, _Once(lambda: None))
     run_number = runs.newest()
     try:
@@ -62,7 +61,7 @@ def _watch(who: Principal, live: Live, first: _Once) -> None:
 def _pieces(
     who: Principal, live: Live, meanwhile: Callable[[], None], on_first: Callable[[], object]
 ) -> Iterator[str]:
-    """The answer, safe to draw. The pieces of a line that cannot be judged yet come with the next."""
+    """The answer, safe to draw; what cannot be judged yet comes with the next piece."""
     cleaner = Cleaner()
     is_first = True
 

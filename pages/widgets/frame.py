@@ -21,7 +21,7 @@ _LOGO, _ICON = _PAGES / "assets" / "logo.svg", _PAGES / "assets" / "favicon.png"
 
 
 def pages_of(found: SignedIn | None) -> list[StreamlitPage]:
-    """The pages in the navigation. Nobody gets all of them: a deep link must lead to the sign-in."""
+    """The pages in the navigation; for nobody all, so that a deep link leads to the sign-in."""
     pages = [
         st.Page(_PAGES / "chat.py", title="Chat", icon=":material/forum:", default=True),
         st.Page(_PAGES / "usage.py", title="Usage", icon=":material/monitoring:"),
@@ -33,7 +33,7 @@ def pages_of(found: SignedIn | None) -> list[StreamlitPage]:
 
 
 def set_icon() -> None:
-    """Before the navigation: it would otherwise make the page's symbol the icon, from another host."""
+    """Before the navigation, which would make the page's symbol the icon, from another host."""
     st.set_page_config(page_icon=str(_ICON))
 
 
@@ -50,13 +50,14 @@ def person(found: SignedIn) -> None:
         row = st.container(horizontal=True, gap="small", vertical_alignment="center")
         with row.popover(
             plain(who.name or who.email), icon=":material/account_circle:", type="tertiary",
-            width="stretch", key="person",
+            key="person",
         ):  # fmt: skip
             st.caption(plain(who.email))
             if isinstance(who, Principal):
                 st.caption(f"{plain(who.tenant_name)} · {who.role} · {who.plan}")
             if st.button("Sign out", icon=":material/logout:", key="sign_out", width="stretch"):
                 exchange.sign_out()
+        row.space("stretch")
         if isinstance(who, Principal):
             with row:
                 _balance(who)

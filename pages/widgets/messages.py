@@ -1,5 +1,5 @@
-"""Draws the messages of a conversation, live and stored alike: text, thoughts, pictures, sources, and
-under each answer its bar. It changes nothing; what a bar's buttons do is the caller's."""
+"""Draws the messages of a conversation, live and stored alike: text, thoughts, pictures, sources,
+and under each answer its bar. It changes nothing; what a bar's buttons do is the caller's."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from core.chat import outcomes
 from core.chat.conversations import Shown
 from core.money import show
 from pages.widgets import msgbar, refusals
-from pages.widgets.cached import Offer
 from pages.widgets.msgbar import Bar
+from pages.widgets.offered import Offer
 from pages.widgets.text import clean, plain
 
 QUESTION_ICON, ANSWER_ICON = ":material/person:", ":material/sailing:"
@@ -36,9 +36,7 @@ class Acts:
     show_branch: Callable[[UUID], None]
 
 
-def draw_all(
-    messages: Sequence[Shown], offer: Offer, acts: Acts, *, busy: bool = False
-) -> None:
+def draw_all(messages: Sequence[Shown], offer: Offer, acts: Acts, *, busy: bool = False) -> None:
     """Draw stored messages in their order; while an answer runs (`busy`) none can be made anew."""
     for message in messages:
         if message.role == "user":
@@ -146,7 +144,8 @@ def _bar(message: Shown, offer: Offer, acts: Acts, *, busy: bool) -> None:
 
     bar = Bar(
         text=message.content, note=note(message, offer),
-        can_regenerate=message.status != "running" and not busy, place=place + 1, count=len(siblings),
+        can_regenerate=message.status != "running" and not busy, place=place + 1,
+        count=len(siblings),
     )  # fmt: skip
     msgbar.draw(f"bar_{message.message_id}", bar, act)
 

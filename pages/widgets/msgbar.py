@@ -1,5 +1,5 @@
-"""The bar under an answer as one element: copy (in the browser, no rerun), regenerate, other answers
-to the same question, and the line that says what it cost. Copies the source text, not the drawing."""
+"""The bar under an answer as one element: copy (in the browser, no rerun), regenerate, the other
+answers to the question, and what it cost. It copies the source text, not the drawing."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ const PATHS = {
 const NS = 'http://www.w3.org/2000/svg'
 function icon(name) {
   const svg = document.createElementNS(NS, 'svg'), path = document.createElementNS(NS, 'path')
-  for (const [k, v] of Object.entries({ viewBox: '0 0 24 24', width: 16, height: 16, fill: 'none',
-    stroke: 'currentColor', 'stroke-width': 2, 'stroke-linecap': 'round', 'stroke-linejoin': 'round' })) svg.setAttribute(k, v)
+  const look = { viewBox: '0 0 24 24', width: 16, height: 16, fill: 'none', stroke: 'currentColor',
+    'stroke-width': 2, 'stroke-linecap': 'round', 'stroke-linejoin': 'round' }
+  for (const [k, v] of Object.entries(look)) svg.setAttribute(k, v)
   path.setAttribute('d', PATHS[name])
   svg.appendChild(path)
   return svg
@@ -57,11 +58,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
     navigator.clipboard?.writeText(data.text).then(() => copied(made), () => {}))
   if (data.redo) button(bar, 'redo', 'Regenerate', () => setTriggerValue('action', 'regenerate'))
   if (data.count > 1) {
-    button(bar, 'prev', 'Earlier answer', () => setTriggerValue('action', 'previous')).disabled = data.place <= 1
+    const step = (icon, label, act) => button(bar, icon, label, () => setTriggerValue('action', act))
+    step('prev', 'Earlier answer', 'previous').disabled = data.place <= 1
     const turn = document.createElement('span')
     turn.className = 'turn'; turn.textContent = `${data.place}/${data.count}`
     bar.appendChild(turn)
-    button(bar, 'next', 'Later answer', () => setTriggerValue('action', 'next')).disabled = data.place >= data.count
+    step('next', 'Later answer', 'next').disabled = data.place >= data.count
   }
   const note = document.createElement('span')
   note.className = 'note'; note.textContent = data.note

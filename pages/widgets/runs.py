@@ -51,7 +51,7 @@ def newest() -> int:
 def on_interruption(run_number: int, pressed_stop: Callable[[], None]) -> None:
     """Call `pressed_stop` if run `run_number` of this tab was ended by its composer's stop button.
 
-    Decided a moment later on a thread of its own: by then a newer run has begun, or the tab is gone.
+    Decided a moment later on another thread: by then a newer run has begun, or the tab is gone.
     """
     tab_id = _tab_id()
 

@@ -1,5 +1,5 @@
-"""Who looks at this page, found anew in every run from this connection's cookie, and what one tab
-keeps between runs. The only user of Streamlit's session state; it never takes an identity from it."""
+"""Who looks at this page, found anew in every run from this connection's cookie, and what a tab keeps
+between runs. The only user of Streamlit's session state; no identity is ever taken from that."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def require_signed_in() -> SignedIn:
 
 
 def require(*roles: Role) -> Principal:
-    """The person in their tenant, with one of `roles` (none named: any). Every page's first line."""
+    """The person in their tenant, with one of `roles` (none: any). Every page's first line."""
     principal = require_signed_in().principal
     if principal is None:
         st.info("You belong to no team yet, so there is nothing to see here.")

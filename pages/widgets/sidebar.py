@@ -55,9 +55,7 @@ def new_chat() -> None:
     address.open_none()
 
 
-def by_day(
-    rows: Sequence[Conversation], now: datetime
-) -> list[tuple[str, list[tuple[str, str]]]]:
+def by_day(rows: Sequence[Conversation], now: datetime) -> list[tuple[str, list[tuple[str, str]]]]:
     """Conversations (newest first) under the headings of their days, in the zone of `now`."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for row in rows:

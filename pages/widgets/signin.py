@@ -1,5 +1,5 @@
-"""The sign-in: a name and a password become a one-time ticket, which the browser trades for a session.
-It says the same for a wrong password, an unknown name and a locked one, and sets no cookie itself."""
+"""The sign-in: name and password become a one-time ticket, which the browser trades for a session.
+It says the same for a wrong password, an unknown name and a locked one, and sets no cookie."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from core.chat.engine import Engine
 from core.http.edge import Edge
 from core.http.headers import SecurityHeaders
 from core.identity import keys
-from tests.factories import TESTS, Place, make_place
+from tests.factories import TESTS, Place, make_model, make_place
 from tests.upstream import Upstream
 
 PAGE = "<html><script>window.ready = false</script><script src='x.js'></script></html>"
@@ -171,6 +171,16 @@ def a_client(**terms: Any) -> Client:
             **({"scopes": scopes} if scopes else {}),
         )  # fmt: skip
     return Client(place, issued.secret, issued.key_id)
+
+
+def unpriced_model() -> str:
+    """A model whose price nobody accepted, as a router's that varies from call to call."""
+    name = make_model()
+    with db.transaction(TESTS) as session:
+        session.execute(
+            text("update app.models set price_id = null where model_id = :m"), {"m": name}
+        )
+    return name
 
 
 def rows(statement: str, **arguments: object) -> list[Any]:

@@ -1,5 +1,5 @@
-"""Pages run by Streamlit's AppTest against the real core: a real database, a real engine on a thread
-of its own, and the demo provider on a loopback port. Only the cookie is given by hand."""
+"""Pages run by Streamlit's AppTest against the real core: a real database, a real engine on its own
+thread, and the demo provider on a loopback port. Only the cookie is given by hand."""
 
 from __future__ import annotations
 

@@ -1,0 +1,54 @@
+"""`models sync`: the catalogue from the provider, or from a file of the same shape."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from sqlalchemy import func, select
+
+from core import db
+from core.catalog import sync
+from core.catalog.listing import read_file
+from core.catalog.sync_job import sync_now
+from core.catalog.tables import CatalogSync
+from core.commands.connection import WHO, connected
+from core.commands.output import Group, answer
+
+
+@click.group(cls=Group)
+def models() -> None:
+    """The catalogue of AI models and their prices."""
+
+
+@models.command("sync")
+@click.option(
+    "--from", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file as OpenRouter's /models answers.",
+)  # fmt: skip
+@click.option("--retire-any", is_flag=True, help="Also when more than a fifth of them would go.")
+def sync_models(file: Path | None, *, retire_any: bool) -> None:
+    """Bring the catalogue in line with the provider's list; prints what came of it."""
+    with connected() as settings:
+        if file is None:
+            report = sync_now(settings)
+        else:
+            rows = read_file(file)
+            with db.transaction(WHO) as session:
+                report = sync.apply(
+                    session, sync.OPENROUTER, rows, source="file", now=datetime.now(UTC),
+                    retire_any=retire_any,
+                )  # fmt: skip
+        if report is None:
+            raise click.UsageError(
+                "There is no OPENROUTER_API_KEY: give the list with --from FILE."
+            )
+        with db.transaction(WHO) as session:
+            sync_id = session.scalar(select(func.max(CatalogSync.sync_id)))
+    line = (
+        f"{report.outcome}: {report.seen} models, {report.added} new, {report.repriced} repriced,"
+        f" {report.held} prices held, {report.retired} retired"
+    )
+    answer(line, {"id": sync_id, **asdict(report)})

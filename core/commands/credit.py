@@ -1,0 +1,49 @@
+"""`credit grant`: idempotent by its key."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import click
+
+from core import db
+from core.billing import accounts, ledger
+from core.commands import finding
+from core.commands.connection import WHO, connected
+from core.commands.output import USD, Group, answer
+from core.money import exact
+
+
+@click.group(cls=Group)
+def credit() -> None:
+    """Prepaid credit: one credit is one USD."""
+
+
+@credit.command()
+@click.option("--tenant", "tenant_name", required=True, help="Its id or exact name.")
+@click.option("--amount", "amount_nusd", type=USD, required=True, help="USD.")
+@click.option("--reason", required=True, help="For the statement and the audit log.")
+@click.option("--key", required=True, help="The same key again grants nothing again.")
+@click.option(
+    "--expires", type=click.DateTime(["%Y-%m-%d"]), help="Last day it can be spent, there."
+)
+def grant(
+    tenant_name: str, amount_nusd: int, reason: str, key: str, expires: datetime | None
+) -> None:
+    """Grant credit to a tenant; prints the entry's id."""
+    with connected(), db.transaction(WHO) as session:
+        tenant = finding.tenant(session, tenant_name)
+        expires_at = None
+        if expires is not None:
+            expires_at = (expires + timedelta(days=1)).replace(tzinfo=ZoneInfo(tenant.time_zone))
+        entry = accounts.grant_credit(
+            session, WHO, tenant.tenant_id, amount_nusd, key=key, reason=reason,
+            expires_at=expires_at,
+        )  # fmt: skip
+        posted_nusd = ledger.wallet(session, tenant.tenant_id).posted_nusd
+    answer(
+        str(entry.entry_id),
+        {"id": entry.entry_id, "amount_usd": exact(entry.amount_nusd),
+         "posted_usd": exact(posted_nusd)},
+    )  # fmt: skip
