@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 
 from core import settings, telemetry
 from core.db import DatabaseRefused
+from core.demonstration import script
 from core.http import process
 from core.http.edge import Edge
 from core.http.headers import SecurityHeaders
@@ -60,7 +61,13 @@ def on_script_error(error: Exception) -> bool:
 def _greeting() -> str:
     address = st.get_option("server.address") or "localhost"
     host = "localhost" if address in {"0.0.0.0", "127.0.0.1", "::"} else address  # noqa: S104
-    return f"\nPurser is ready: http://{host}:{st.get_option('server.port')}\n"
+    ready = f"\nPurser is ready: http://{host}:{st.get_option('server.port')}\n"
+    if not settings.current().development:
+        return ready
+    return (
+        f"{ready}Sign in as {script.DEMO_EMAIL} (a team) or {script.OPERATOR_EMAIL} (the operator),"
+        f" password {script.PASSWORD}\n\n"
+    )
 
 
 def _settings() -> settings.Settings:

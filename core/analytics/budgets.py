@@ -103,12 +103,9 @@ def outlook(
     return Outlook(spent_nusd, spent_nusd + rate * left, budget_nusd)
 
 
-def budget_subject(month: MonthUse, *, whole_tenant: bool) -> LimitUse:
-    """The spend limit a person watches: their own where they have one, else the tenant's."""
-    own = month.find("user", LimitName.MONTHLY_NUSD)
-    if not whole_tenant and own.maximum is not None:
-        return own
-    return month.find("tenant", LimitName.MONTHLY_NUSD)
+def budget_of(month: MonthUse, *, whole_tenant: bool) -> LimitUse:
+    """The spend limit of what a person sees: the tenant's, or (also when not set) their own."""
+    return month.find("tenant" if whole_tenant else "user", LimitName.MONTHLY_NUSD)
 
 
 def key_uses(session: Session, who: Principal) -> dict[UUID, KeyUse]:

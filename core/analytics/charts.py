@@ -11,15 +11,16 @@ import plotly.graph_objects as go
 from core.analytics.usage import OTHER
 from core.money import NANO_PER_USD, show
 
-# Hues in an order whose neighbours are easy to tell apart, each in a shade for either theme.
+# Twelve hues, each in a shade for either theme.
 _LIGHT = (
-    "#4f46e5", "#0d9488", "#d97706", "#e11d74", "#0284c7", "#65a30d", "#9333ea", "#b45309",
-    "#0891b2", "#be123c", "#15803d", "#7c3aed", "#a16207", "#1d4ed8", "#c2410c", "#86198f",
+    "#4f46e5", "#0d9488", "#d97706", "#e11d74", "#0284c7", "#65a30d", "#9333ea", "#dc2626",
+    "#854d0e", "#15803d", "#0e7490", "#a21caf",
 )  # fmt: skip
 _DARK = (
-    "#818cf8", "#2dd4bf", "#fbbf24", "#f472b6", "#38bdf8", "#a3e635", "#c084fc", "#f59e0b",
-    "#22d3ee", "#fb7185", "#4ade80", "#a78bfa", "#facc15", "#60a5fa", "#fb923c", "#e879f9",
+    "#818cf8", "#2dd4bf", "#fbbf24", "#f472b6", "#38bdf8", "#a3e635", "#c084fc", "#f87171",
+    "#d6a354", "#4ade80", "#67e8f9", "#e879f9",
 )  # fmt: skip
+_SPREAD = 6524  # chosen so that the models used most often get hues of their own
 _NEUTRAL = ("#64748b", "#94a3b8")
 _HEIGHT_PX = 300
 
@@ -28,14 +29,15 @@ def color_of(model: str, *, dark: bool) -> str:
     """The colour of a model, the same in every process, on every page and in every company."""
     if model == OTHER:
         return _NEUTRAL[dark]
-    place = hashlib.sha256(model.encode()).digest()[0] % len(_LIGHT)
+    place = hashlib.sha256(f"{_SPREAD}:{model}".encode()).digest()[0] % len(_LIGHT)
     return (_DARK if dark else _LIGHT)[place]
 
 
 def cost_by_model(cost_nusd: pd.DataFrame, *, dark: bool) -> go.Figure:
     """Stacked areas of daily cost, of a frame of nano-USD by day (rows) and model (columns).
 
-    A single day is drawn as a bar, because an area of one point has no width.
+    The legend is the caller's: a table beside it says more and takes no room from the areas. A
+    single day is drawn as a bar, because an area of one point has no width.
     """
     draw = _area if len(cost_nusd) > 1 else _bar
     figure = go.Figure([draw(cost_nusd[model], dark=dark) for model in cost_nusd.columns])
@@ -44,9 +46,7 @@ def cost_by_model(cost_nusd: pd.DataFrame, *, dark: bool) -> go.Figure:
         margin={"l": 0, "r": 0, "t": 8, "b": 0},
         hovermode="x unified",
         barmode="stack",
-        showlegend=True,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None,
-                "traceorder": "normal"},
+        showlegend=False,
         yaxis={"tickprefix": "$", "nticks": 5, "rangemode": "tozero", "fixedrange": True,
                "exponentformat": "none"},
         xaxis={"fixedrange": True, "nticks": 8, "tickformat": "%b %-d",

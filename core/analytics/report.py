@@ -40,8 +40,8 @@ class Report:
 
     @property
     def budget(self) -> LimitUse:
-        """The month's spend limit this person watches."""
-        return budgets.budget_subject(self.month, whole_tenant=self.whole_tenant)
+        """The month's spend limit of what this person sees."""
+        return budgets.budget_of(self.month, whole_tenant=self.whole_tenant)
 
     @property
     def is_empty(self) -> bool:

@@ -22,8 +22,10 @@ from core.catalog import demo, registry, sync
 from core.chat import engine
 from core.chat.engine import Engine
 from core.db import Database, System
+from core.demonstration import seed
 from core.http import machine
 from core.http.machine import Drain
+from core.metering import partitions
 from core.settings import Settings
 
 DRAIN_S = 8.0
@@ -110,9 +112,13 @@ def _is_at_head(url: str) -> bool:
 
 
 def _fill(configured: Settings) -> None:
-    """What a first start finds: the catalogue."""
+    """What a first start finds: this month's partitions, the catalogue and, to try, demo data."""
+    now = datetime.now(UTC)
     with db.transaction(FIRST_START) as session:
-        sync.seed(session, development=configured.development, now=datetime.now(UTC))
+        partitions.ensure_ahead(session)
+        sync.seed(session, development=configured.development, now=now)
+        if configured.development:
+            seed.seed(session, configured, now)
 
 
 async def _start_demo(configured: Settings, stack: AsyncExitStack) -> str | None:

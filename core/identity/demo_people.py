@@ -1,4 +1,4 @@
-"""The people of the demo data: made by the seed and shown by the sign-in page, in development alone.
+"""The people of the demo data: made by the seed, shown by the sign-in page, in development alone.
 They are never made, and their password never shown, anywhere else."""
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class _Started:
 
 
 def send(text: str) -> None:
-    """Ask `text` in the open conversation. A widget's callback: it runs before the page is drawn."""
+    """Ask `text` in the open conversation, as a callback: before anything is drawn."""
 
     def start(who: Principal, conversation_id: UUID | None, offer: Offer) -> Live:
         return turns.start(

@@ -34,16 +34,8 @@ def attach(who: Principal, live: Live, *, meanwhile: Callable[[], None]) -> None
     st.rerun()
 
 
-def stop_button(live: Live) -> None:
-    """The button that stops the answer from any tab; the composer's own is only in the asking one."""
-    with st.bottom:
-        st.button(
-            "Stop", icon=":material/stop_circle:", key="stop", shortcut="Esc", on_click=_stop,
-            args=(live,),
-        )  # fmt: skip
-
-
-def _stop(live: Live) -> None:
+def stop(live: Live) -> None:
+    """Stop the answer for whoever this connection's cookie stands for; a widget's callback."""
     found = session.signed_in()
     if found is not None and found.principal is not None:
         turns.stop(found.principal, live)

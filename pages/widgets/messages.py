@@ -8,11 +8,12 @@ import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast, get_args
 from uuid import UUID
 
 import streamlit as st
 
-from core.catalog.answers import Failure
+from core.catalog.answers import Failure, FailureKind
 from core.chat import outcomes
 from core.chat.conversations import Shown
 from core.money import show
@@ -128,7 +129,9 @@ def _mark(message: Shown) -> None:
 
 
 def _failure(message: Shown) -> Failure | None:
-    return Failure(message.failure_code, None, None, "") if message.failure_code else None
+    kind = message.failure_code
+    known = kind in get_args(FailureKind)
+    return Failure(cast("FailureKind", kind), None, None, "") if known else None
 
 
 def _bar(message: Shown, offer: Offer, acts: Acts, *, busy: bool) -> None:

@@ -58,7 +58,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     navigator.clipboard?.writeText(data.text).then(() => copied(made), () => {}))
   if (data.redo) button(bar, 'redo', 'Regenerate', () => setTriggerValue('action', 'regenerate'))
   if (data.count > 1) {
-    const step = (icon, label, act) => button(bar, icon, label, () => setTriggerValue('action', act))
+    const tell = act => () => setTriggerValue('action', act)
+    const step = (icon, label, act) => button(bar, icon, label, tell(act))
     step('prev', 'Earlier answer', 'previous').disabled = data.place <= 1
     const turn = document.createElement('span')
     turn.className = 'turn'; turn.textContent = `${data.place}/${data.count}`

@@ -1,5 +1,5 @@
-"""Who looks at this page, found anew in every run from this connection's cookie, and what a tab keeps
-between runs. The only user of Streamlit's session state; no identity is ever taken from that."""
+"""Who looks at this page, found anew in every run from this connection's cookie, and what a tab
+keeps between runs. The only user of Streamlit's session state; no identity is ever taken from that."""
 
 from __future__ import annotations
 

@@ -25,6 +25,12 @@ def usd_exact(amount_nusd: int) -> str:
     return f"{sign}${exact(abs(amount_nusd))}"
 
 
+def rate(amount_nusd: int) -> str:
+    """A mean price to four significant digits: more would claim what no single call cost."""
+    size = 10 ** max(0, len(str(abs(amount_nusd))) - 4)
+    return show(round(amount_nusd / size) * size)
+
+
 def percent(change: float | None) -> str | None:
     """A change as a signed percentage; None stays nothing."""
     return None if change is None else f"{change:+.1%}"

@@ -3,6 +3,8 @@ beneath them, and it is the figure on the card when nothing is filtered."""
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pandas as pd
 import streamlit as st
 
@@ -30,7 +32,8 @@ def draw(who: Principal, report: Report) -> None:
         asked = _asked(report)
         trail = _trail(asked)
         page = cached_usage.calls_page(who, _at(asked, trail))
-        _table(page, report)
+        names = {person.user_id: person.name for person in report.people}
+        _table(page, names)
         _foot(page, asked, trail)
 
 
@@ -64,17 +67,18 @@ def _at(asked: CallsAsked, trail: tuple[Cursor, ...]) -> CallsAsked:
     return CallsAsked(asked.period, asked.model, asked.person_id, before, asked.limit)
 
 
-def _table(page: CallsPage, report: Report) -> None:
-    hidden = set() if report.whole_tenant else {"person"}
+def _table(page: CallsPage, names: dict[UUID, str]) -> None:
+    """The rows; `names` are the people's where there are several to tell apart."""
+    hidden = set() if names else {"person"}
     st.dataframe(
-        _frame(page.rows), hide_index=True, key="calls", height="content",
+        _frame(page.rows, names), hide_index=True, key="calls", height="content",
         column_order=[column for column in _COLUMNS if column not in hidden],
         alt="Time, model, tokens, cost and outcome of each call, newest first",
         column_config={
             "time": st.column_config.DatetimeColumn(
-                "Time", format="MMM D, HH:mm:ss", timezone=shown.zone(), width=130
+                "Time", format="MMM D, HH:mm", timezone=shown.zone(), width=105
             ),
-            "person": st.column_config.TextColumn("Member"),
+            "person": st.column_config.TextColumn("Member", width=120),
             "model": st.column_config.TextColumn("Model served"),
             "prompt": st.column_config.NumberColumn("Tokens in", format="localized", width=80),
             "answer": st.column_config.NumberColumn("Tokens out", format="localized", width=80),
@@ -82,18 +86,18 @@ def _table(page: CallsPage, report: Report) -> None:
                 "Cost", alignment="right",
                 help="Exact. ≈ marks an estimate until the provider's figure is known.",
             ),
-            "outcome": st.column_config.TextColumn("Outcome"),
-            "seconds": st.column_config.NumberColumn("Seconds", format="%.1f", width=80),
-            "source": st.column_config.TextColumn("From"),
+            "outcome": st.column_config.TextColumn("Outcome", width=80),
+            "seconds": st.column_config.NumberColumn("Seconds", format="%.1f", width=70),
+            "source": st.column_config.TextColumn("From", width=60),
         },
     )  # fmt: skip
 
 
-def _frame(rows: tuple[CallRow, ...]) -> pd.DataFrame:
+def _frame(rows: tuple[CallRow, ...], names: dict[UUID, str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "time": pd.to_datetime([row.occurred_at for row in rows], utc=True),
-            "person": [row.person for row in rows],
+            "person": [names.get(row.user_id, row.person) for row in rows],
             "model": [row.model for row in rows],
             "prompt": [row.prompt_tokens for row in rows],
             "answer": [row.completion_tokens for row in rows],

@@ -31,20 +31,20 @@ def cards(report: Report, span: str) -> None:
               days["requests"].tolist(), against)  # fmt: skip
         _card("Tokens", now.tokens, usage.change(now.tokens, before.tokens),
               days["tokens"].tolist(), against)  # fmt: skip
-        _card("Cost per 1k tokens", shown.NONE if price is None else show(price),
+        _card("Cost per 1k tokens", shown.NONE if price is None else shown.rate(price),
               usage.change(price, earlier_price), prices, against, costs=True)  # fmt: skip
 
 
 def by_model(report: Report) -> None:
     """Cost by model over days beside the models' sums, which add up to the card."""
-    left, right = st.columns([2, 1], gap="small")
+    dark = st.context.theme.type == "dark"
+    left, right = st.columns([5, 3], gap="small")
     with left.container(border=True, height="stretch"):
         st.markdown("**Cost by model**")
         wide = usage.cost_by_model(report.daily, report.period)
         if wide.empty or not len(wide.columns):
             st.caption("No calls in this period. Choose a longer one to see earlier use.")
         else:
-            dark = st.context.theme.type == "dark"
             st.plotly_chart(
                 charts.cost_by_model(wide, dark=dark), key="by_model",
                 config={"displayModeBar": False},
@@ -52,24 +52,33 @@ def by_model(report: Report) -> None:
             )  # fmt: skip
     with right.container(border=True, height="stretch"):
         st.markdown("**Models**")
-        _models(report)
+        _models(report, [str(model) for model in wide.columns], dark=dark)
 
 
-def _models(report: Report) -> None:
+def _models(report: Report, drawn: list[str], *, dark: bool) -> None:
+    """Every model with its colour in the chart: the sums, and the chart's legend."""
     shares = usage.models(usage.within(report.daily, report.period))
+    frame = pd.DataFrame(
+        {
+            "colour": ["\N{BLACK CIRCLE}"] * len(shares),
+            "model": [share.model for share in shares],
+            "cost": [show(share.cost_nusd) for share in shares],
+            "requests": [share.requests for share in shares],
+        }
+    )
+    colours = [
+        charts.color_of(share.model if share.model in drawn else usage.OTHER, dark=dark)
+        for share in shares
+    ]
     st.dataframe(
-        pd.DataFrame(
-            {
-                "model": [share.model for share in shares],
-                "cost": [show(share.cost_nusd) for share in shares],
-                "requests": [share.requests for share in shares],
-            }
-        ),
-        hide_index=True, key="models", height=320, alt="Cost and requests of each model",
+        frame.style.apply(lambda _: [f"color: {colour}" for colour in colours], subset=["colour"]),
+        hide_index=True, key="models", height="content" if len(shares) <= 8 else 320,
+        alt="Cost and requests of each model, with its colour in the chart",
         column_config={
-            "model": st.column_config.TextColumn("Model", width="medium"),
-            "cost": st.column_config.TextColumn("Cost", alignment="right"),
-            "requests": st.column_config.NumberColumn("Requests", format="localized"),
+            "colour": st.column_config.TextColumn("", width=34),
+            "model": st.column_config.TextColumn("Model", width=180),
+            "cost": st.column_config.TextColumn("Cost", alignment="right", width=76),
+            "requests": st.column_config.NumberColumn("Calls", format="localized", width=60),
         },
     )  # fmt: skip
 

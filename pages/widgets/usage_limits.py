@@ -32,7 +32,8 @@ def _budget(report: Report) -> None:
         line = st.container(horizontal=True, vertical_alignment="center")
         line.markdown(f"**{whose} budget for {report.today:%B}**", width="stretch")
         if limit.maximum is None:
-            line.badge("No budget set", color="gray")
+            line.badge("No budget of its own" if whose == "Team" else "No budget of your own",
+                       color="gray")  # fmt: skip
             spent, forecast = shown.usd(outlook.spent_nusd), shown.usd(outlook.forecast_nusd)
             st.markdown(f"{spent} spent · forecast {forecast}")
             return

@@ -59,17 +59,17 @@ def test_the_tenants_use_includes_colleagues_and_ones_own_does_not() -> None:
     assert month.find("tenant", LimitName.MONTHLY_NUSD).used == 750_000_000
 
 
-def test_a_person_watches_their_own_budget_where_they_have_one() -> None:
+def test_who_sees_only_their_own_use_is_measured_by_their_own_budget() -> None:
     place = make_place(plan="pro")
-    assert budgets.budget_subject(_month(place.who), whole_tenant=False).scope == "tenant"
+    assert budgets.budget_of(_month(place.who), whole_tenant=False).maximum is None
     with db.transaction(TESTS) as session:
         set_limit(
             session, TESTS, place.tenant_id, Subject.USER, place.user_id,
             LimitName.MONTHLY_NUSD, 5,
         )  # fmt: skip
     month = _month(place.who)
-    assert budgets.budget_subject(month, whole_tenant=False).maximum == 5
-    assert budgets.budget_subject(month, whole_tenant=True).scope == "tenant"
+    assert budgets.budget_of(month, whole_tenant=False).maximum == 5
+    assert budgets.budget_of(month, whole_tenant=True).scope == "tenant"
 
 
 def test_a_keys_spend_is_its_own() -> None:

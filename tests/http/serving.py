@@ -118,7 +118,7 @@ class Service:
         raw = body if isinstance(body, bytes) else orjson.dumps(body)
         return httpx2.post(
             f"{self.url}/v1/chat/completions", content=raw, timeout=60,
-            headers={"authorization": f"Bearer {key}", "content-type": "application/json"} | headers,
+            headers={"authorization": f"Bearer {key}"} | headers,
         )  # fmt: skip
 
     def ask(self, key: str, model: str, **fields: Any) -> httpx2.Response:

@@ -1,4 +1,4 @@
-"""Bad input of every kind: refused by name, in the documented shape, stored nowhere, charged nothing."""
+"""Bad input of every kind: refused by name, in the documented shape, stored and charged nowhere."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("messages", [{"role": "user", "content": 5}], "messages[0].content"),
     ("messages", [{"role": "user", "content": []}], "messages[0].content"),
     ("messages", [{"role": "user", "content": "x", "spy": 1}], "messages[0].spy"),
-    ("messages", [{"role": "user", "content": [{"type": "video_url"}]}], "messages[0].content[0].type"),
+    ("messages", [{"role": "user", "content": [{"type": "x"}]}], "messages[0].content[0].type"),
     ("messages", [{"role": "user", "content": [{"type": {}}]}], "messages[0].content[0].type"),
     (
         "messages",
@@ -62,7 +62,7 @@ WRONG: list[tuple[str, object, str]] = [
         "messages[0].content[0].type",
     ),
     ("messages", [{"role": "tool", "content": "x"}], "messages[0].tool_call_id"),
-    ("messages", [{"role": "assistant", "tool_calls": [{"id": 1}]}], "messages[0].tool_calls[0].id"),
+    ("messages", [{"role": "assistant", "tool_calls": [{}]}], "messages[0].tool_calls[0].id"),
     ("messages", [{"role": "user", "content": "x"}] * 2_001, "messages"),
     ("max_tokens", 0, "max_tokens"),
     ("max_tokens", -1, "max_tokens"),
@@ -236,17 +236,21 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+near_messages = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "tool", "system"]) | json_values},
+        optional=dict.fromkeys(("content", "tool_calls", "name"), json_values),
+    ),
+    max_size=3,
+)
 near_requests = st.fixed_dictionaries(
     {"model": json_values | st.just("a/b")},
-    optional={
-        "messages": json_values | st.lists(
-            st.fixed_dictionaries(
-                {"role": st.sampled_from(["user", "assistant", "tool", "system"]) | json_values},
-                optional={"content": json_values, "tool_calls": json_values, "name": json_values},
-            ), max_size=3,
-        ),
-        **dict.fromkeys(("tools", "stop", "reasoning", "response_format", "tool_choice", "max_tokens", "stream_options", "logit_bias", "n", "seed"), json_values),
-    },
+    optional={"messages": json_values | near_messages}
+    | dict.fromkeys(
+        ("tools", "stop", "reasoning", "response_format", "tool_choice", "max_tokens", "n", "seed",
+         "stream_options", "logit_bias"),
+        json_values,
+    ),
 )  # fmt: skip
 
 
