@@ -71,4 +71,4 @@ def _measure() -> None:
     for name in queries():
         violations_gauge.labels(name=name).set(found.count(name))
     if found:
-        telemetry.alarm("invariants", violations=len(found), name=found[0])
+        telemetry.alarm("invariants", violations=len(found), code=found[0])

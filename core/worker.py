@@ -1,4 +1,4 @@
-"""Brings the jobs of all rooms together and runs them: beside the pages, or in a process of its own.
+"""Brings the jobs of all rooms together and runs them, beside the pages or in their own process.
 
 Importing the rooms' files registers their jobs; nothing else is done with them here.
 """

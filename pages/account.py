@@ -7,7 +7,6 @@ import streamlit as st
 from core.identity.access import Role, SignedIn
 from pages.widgets import account_keys, account_sessions
 from pages.widgets import session as tab
-from pages.widgets.text import plain
 
 _ROLES = {Role.MEMBER: "Member", Role.FINANCE: "Finance", Role.ADMIN: "Admin"}
 
@@ -39,7 +38,7 @@ def _profile(signed_in: SignedIn) -> None:
             for title, value in facts.items():
                 with st.container(gap=None):
                     st.caption(title)
-                    st.markdown(plain(value))
+                    st.text(value)
 
 
 draw(tab.require_signed_in())

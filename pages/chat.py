@@ -9,6 +9,7 @@ from functools import partial
 from uuid import UUID
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core import db, errors
 from core.chat import conversations, turns
@@ -73,8 +74,6 @@ def _missing(who: Principal) -> None:
 
 def _draw(who: Principal, offer: Offer, live: Live | None, opened: _Open | None) -> None:
     model_id = opened.model_id if opened else None
-    is_other = session.recall(_SHOWN, "") != address.asked()
-    session.keep(_SHOWN, address.asked())
     fill_in_left = composer.draw(
         offer,
         model_id=model_id,
@@ -88,8 +87,7 @@ def _draw(who: Principal, offer: Offer, live: Live | None, opened: _Open | None)
 
     if live is None:
         rest()
-    # Another conversation replaces the one before at once; the same one is drawn over it in place.
-    with st.empty().container() if is_other else st.container():
+    with _place():
         if opened is None:
             _greet(who, offer)
         else:
@@ -98,6 +96,21 @@ def _draw(who: Principal, offer: Offer, live: Live | None, opened: _Open | None)
         composer.draw_refusal(offer)
         if live is not None:
             follow.attach(who, live, meanwhile=rest)
+
+
+def _place() -> DeltaGenerator:
+    """Where the conversation is drawn: over itself in place, but another one beside the one before,
+    which is emptied at once; otherwise its rest would stay in sight while an answer streams."""
+    conversation, is_second = session.recall(_SHOWN, ("", False))
+    if conversation != address.asked():
+        is_second = not is_second
+        session.keep(_SHOWN, (address.asked(), is_second))
+    if is_second:
+        st.empty()
+        return st.container()
+    first = st.container()
+    st.empty()
+    return first
 
 
 def _head(who: Principal, opened: _Open) -> None:

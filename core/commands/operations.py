@@ -25,10 +25,9 @@ from core.settings import Settings
 @click.command(cls=Command)
 def worker() -> None:
     """Run jobs until stopped."""
-    settings_level = "INFO"
-    with connected(log_level=settings_level) as settings:
+    with connected(log_level="INFO") as settings:
         asyncio.run(_work(settings))
-    answer("", {"id": "worker"})
+    answer("Stopped.", {"id": "worker"})
 
 
 async def _work(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""How a command answers: a line for people, or with --json one object; and the types of its options.
+"""How a command answers: a line for people, or with --json one object; and its options' types.
 
 Every command takes --json. What it says goes to standard output, remarks to standard error.
 """
@@ -50,7 +50,7 @@ def remark(line: str) -> None:
         click.echo(line, err=True)
 
 
-class Usd(click.ParamType):
+class Usd(click.ParamType[int]):
     """An amount in USD, given to the command as nano-USD."""
 
     name = "usd"
@@ -66,7 +66,7 @@ class Usd(click.ParamType):
             self.fail(f"{error}.", param, ctx)
 
 
-class Maximum(click.ParamType):
+class Maximum(click.ParamType[int | str]):
     """A limit: a count (or an amount), 'none' for unlimited, 'default' for what the plan says."""
 
     name = "number|none|default"

@@ -82,7 +82,7 @@ def create_operator(email: str, name: str, *, password_stdin: bool) -> None:
 
 
 def _person(session: Session, email: str, name: str, password_hash: str | None) -> UUID:
-    """The person with this e-mail, made when there is none. Never changes a known one's password."""
+    """The person with this e-mail, made when there is none. A known one's password stays."""
     try:
         user_id = tenants.find_user(session, WHO, email)
     except errors.NotFound:

@@ -37,9 +37,9 @@ class Books:
         left = {"remaining_nusd": amount_nusd, "consumed_nusd": 0}
         source = {"source_type": "manual", "source_id": key}
         self.lots.append(
-            {"tenant_id": self.tenant_id, "lot_id": lot_id, "kind": "manual", "priority": SPENT_LAST,
-             "granted_nusd": amount_nusd, "expired_nusd": 0, "revoked_nusd": 0, "effective_at": at,
-             **left, **source}
+            {"tenant_id": self.tenant_id, "lot_id": lot_id, "kind": "manual",
+             "priority": SPENT_LAST, "granted_nusd": amount_nusd, "expired_nusd": 0,
+             "revoked_nusd": 0, "effective_at": at, **left, **source}
         )  # fmt: skip
         self._post(
             at, "grant", "manual", amount_nusd, f"grant:{key}", lot_id=lot_id,

@@ -153,7 +153,7 @@ def tokens(prompt: int, completion: int, *, cached: int = 0, reasoning: int = 0)
 
 
 def _moments(rng: random.Random, place: Place, now: datetime) -> Iterator[datetime]:
-    """When calls were made: on working days, in the tenant's office hours, a little more each week."""
+    """When calls were made: on working days, in office hours there, a little more each week."""
     zone = ZoneInfo(place.time_zone)
     today = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
     for days_ago in range(DAYS - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""The rows of finished calls, as admission and settlement would have written them, in few statements.
+"""The rows of finished calls, as admission and settlement would have written them.
 
 Writes only calls and what hangs on them; the money is told by books.py.
 """
@@ -102,9 +102,10 @@ def _call(done: Done, zone: ZoneInfo) -> Row:
         "answer_tokens_max": 4_096, "tokens_held": usage.prompt_tokens + 4_096,
         "hold_nusd": _held_nusd(done),
         "period": done.opened_at.astimezone(zone).date().replace(day=1), "state": "settled",
-        "lease_token": done.call_id, "lease_until": done.settled_at, "gave_output": done.gave_output,
-        "deadline_at": done.opened_at + _DEADLINE, "opened_at": done.opened_at,
-        "settled_at": done.settled_at, "delivered_tokens": usage.completion_tokens,
+        "lease_token": done.call_id, "lease_until": done.settled_at,
+        "gave_output": done.gave_output, "deadline_at": done.opened_at + _DEADLINE,
+        "opened_at": done.opened_at, "settled_at": done.settled_at,
+        "delivered_tokens": usage.completion_tokens,
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import tomllib
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from core.identity.access import Role
 
@@ -101,5 +102,5 @@ def talks() -> tuple[Talk, ...]:
     )  # fmt: skip
 
 
-def _read(name: str) -> dict[str, list[dict[str, object]]]:  # type: ignore[type-arg]
+def _read(name: str) -> dict[str, Any]:
     return tomllib.loads((_FOLDER / f"{name}.toml").read_text())

@@ -22,6 +22,7 @@ from core.catalog.tables import Model, Price, Provider
 from core.catalog.terms import read_terms
 from core.db import System
 from core.demonstration import books, history, records, script
+from core.demonstration.books import Row
 from core.demonstration.history import Caller, Done, Offer
 from core.demonstration.script import Place, Talk
 from core.identity import keys, passwords, tenants
@@ -78,7 +79,8 @@ def _make_place(
 ) -> None:  # fmt: skip
     tenant_id = accounts.open_tenant(
         session, WHO, place.name, plan=place.plan, mode=place.mode, time_zone=place.time_zone,
-        markup=place.markup, credit_limit_nusd=place.credit_limit_usd * NANO_PER_USD, credits_nusd=0,
+        markup=place.markup, credits_nusd=0,
+        credit_limit_nusd=place.credit_limit_usd * NANO_PER_USD,
     )  # fmt: skip
     callers = [_make_person(session, tenant_id, person, password_hash) for person in place.people]
     key_id = None
@@ -160,8 +162,8 @@ def _write_talk(session: Session, talk: Talk, calls: Sequence[Done]) -> None:
     """The conversation of these calls: a question and an answer each, one after the other."""
     rng = random.Random(f"messages:{talk.title}")  # noqa: S311 - the same ids every time
     first, last = calls[0], calls[-1]
-    messages: list[records.Row] = []
-    turns: list[records.Row] = []
+    messages: list[Row] = []
+    turns: list[Row] = []
     for exchange, call in zip(talk.exchanges, calls, strict=True):
         where = {
             "tenant_id": call.caller.tenant_id, "conversation_id": call.conversation_id,

@@ -1,4 +1,4 @@
-"""What ended sign-ins leave behind, deleted when it can no longer matter. Touches no live session."""
+"""What ended sign-ins leave behind, deleted when it is of no more use. Ends no live session."""
 
 from __future__ import annotations
 

@@ -11,12 +11,15 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-_SUMS = "prompt_tokens cached_tokens cache_write_tokens completion_tokens reasoning_tokens list_nusd billed_nusd"
+_SUMS = (
+    "prompt_tokens cached_tokens cache_write_tokens completion_tokens reasoning_tokens"
+    " list_nusd billed_nusd"
+)
 _NAMES = ", ".join(_SUMS.split())
 _SUMMED = ", ".join(f"sum(e.{name})::bigint" for name in _SUMS.split())
 
-# Settlements wait for this lock before they add to a day. Those that already did have committed once
-# it is ours, and are seen; the others add to what is written here.
+# Settlements wait for this lock before they add to a day. Those that already did have committed
+# once it is ours, and are seen; the others add to what is written here.
 _LOCK = "lock table app.usage_daily in share row exclusive mode"
 _DELETE = "delete from app.usage_daily where cast(:tenant as uuid) is null or tenant_id = :tenant"
 _INSERT = f"""

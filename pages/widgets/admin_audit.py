@@ -68,8 +68,12 @@ def _table(rows: tuple[Entry, ...], every: tuple[TenantEntry, ...]) -> None:
             "time": st.column_config.DatetimeColumn(
                 "Time", format="MMM D, HH:mm:ss", timezone=shown.zone(), pinned=True
             ),
-            "actor": "Who", "action": "Did", "object": "To", "tenant": "Tenant",
-            "outcome": "Outcome", "before": "Before", "after": "After",
+            "actor": st.column_config.TextColumn("Who", width=200),
+            "action": st.column_config.TextColumn("Did", width=125),
+            "object": st.column_config.TextColumn("To", width=200),
+            "tenant": st.column_config.TextColumn("Tenant", width=120),
+            "outcome": st.column_config.TextColumn("Outcome", width=75),
+            "before": "Before", "after": "After",
         },
     )  # fmt: skip
 

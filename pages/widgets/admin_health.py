@@ -52,7 +52,7 @@ def _card(title: str, trouble: str | None, lines: Mapping[str, str]) -> None:
         for label, value in lines.items():
             line = st.container(horizontal=True)
             line.markdown(f":gray[{label}]", width="stretch")
-            line.markdown(value)
+            line.markdown(value, width="content")
 
 
 def _database(health: Health) -> None:

@@ -123,13 +123,14 @@ def draw(
             )
         row.space("stretch")
         slot = row.container(width="content")
-        if isinstance(draft := session.holds(_DRAFT), str):
-            session.drop(_DRAFT)
-            session.keep(_TEXT, draft)
-        st.chat_input(
-            "Ask anything", key=_TEXT, max_chars=MESSAGE_LENGTH_MAX, submit_mode="stop",
-            on_submit=_submitted,
-        )  # fmt: skip
+    if isinstance(draft := session.holds(_DRAFT), str):
+        session.drop(_DRAFT)
+        session.keep(_TEXT, draft)
+    # Outside of st.bottom, where Streamlit puts it anyway: only so does the page follow new words.
+    st.chat_input(
+        "Ask anything", key=_TEXT, max_chars=MESSAGE_LENGTH_MAX, submit_mode="stop",
+        on_submit=_submitted,
+    )  # fmt: skip
     return lambda who: _left(who, slot)
 
 

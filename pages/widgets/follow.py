@@ -41,7 +41,7 @@ def stop(live: Live) -> None:
         turns.stop(found.principal, live)
 
 
-@st.fragment(run_every=1.0)
+@st.fragment(run_every=0.5)
 def _watch(who: Principal, live: Live, first: _Once) -> None:
     """Draws the page anew once the answer has ended, where no run follows it any more."""
     if not first.is_spent:

@@ -1,5 +1,5 @@
 """Who looks at this page, found anew in every run from this connection's cookie, and what a tab
-keeps between runs. The only user of Streamlit's session state; no identity is ever taken from that."""
+keeps between runs. The only user of Streamlit's session state, which is never asked for a name."""
 
 from __future__ import annotations
 

@@ -1,8 +1,235 @@
+"""Every invariant holds on a used database, and every one is proven to fire by a fault of its own.
+
+Faults are made as superuser with triggers off, in a transaction that is rolled back.
+"""
+
 from __future__ import annotations
-from core import db, invariants
-from core.db import System
-def test_clean(database):
-    with db.transaction(System("check")) as session:
-        print(list(invariants.queries()))
-        print(invariants.check(session))
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+from core import db, invariants, schema, settings, telemetry
+from core.db import Database, System
+from core.demonstration import seed
+from core.quota import gate
+from tests.factories import make_model, make_place
+from tests.quota.test_gate import close, cost, open_call
+
+WHO = System("check")
+_ONE = "(select min(event_id) from app.usage_events where kind = 'call' and billed_nusd > 0)"
+_NEXT_MONTH = "to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM')"
+
+# (the invariant, the fault)
+FAULTS = [
+    ("row_security", "alter table app.lots no force row level security"),
+    ("row_security", "create table app.leaky(tenant_id uuid not null)"),
+    ("row_security", "create policy wide on app.entries for select to app_rw using (true)"),
+    ("row_security", "create policy wide on app.turns to public using (true)"),
+    ("row_security", "drop policy tenant_only on app.turns"),
+    ("row_security", "alter table app.usage_events_default disable row level security"),
+    ("partition_guard", "grant select on app.usage_events_default to app_rw"),
+    ("partition_guard", "grant select on app.usage_events_default to public"),
+    ("role", "alter role app_rw bypassrls"),
+    ("role", "alter role app_jobs superuser"),
+    ("role", "alter table app.plans owner to app_jobs"),
+    ("role", "grant app_jobs to app_rw"),
+    ("role", "grant app_owner to app_jobs"),
+    ("definer", "alter function app.ensure_usage_partition(date) reset search_path"),
+    ("definer", "grant execute on function app.ensure_usage_partition(date) to public"),
+    ("definer", "alter function app.ensure_usage_partition(date) owner to current_user"),
+    ("append_only", "alter table app.entries disable trigger append_only"),
+    ("append_only", "drop trigger append_only on app.audit_log"),
+    ("append_only", "grant update on app.usage_events to app_jobs"),
+    (
+        "foreign_key",
+        "alter table app.turns add constraint bare foreign key (call_id) references app.calls",
+    ),
+    ("money_column", "create table app.tips(tip_nusd numeric)"),
+    (
+        "call_lease",
+        "update app.calls set lease_until = now() - interval '1 hour' where state = 'open'",
+    ),
+    (
+        "hold_lease",
+        "update app.calls set lease_until = now() - interval '1 hour' where state = 'open'",
+    ),
+    ("usage_once", f"delete from app.usage_events where event_id = {_ONE}"),
+    (
+        "usage_once",
+        "update app.calls set state = 'settled', settled_at = now() where state = 'open'",
+    ),
+    (
+        "usage_call",
+        f"update app.usage_events set call_id = gen_random_uuid() where event_id = {_ONE}",
+    ),
+    (
+        "usage_call",
+        f"update app.usage_events set user_id = gen_random_uuid() where event_id = {_ONE}",
+    ),
+    ("usage_negative", f"update app.usage_events set list_nusd = -1 where event_id = {_ONE}"),
+    ("usage_daily", "update app.usage_daily set requests = requests + 1"),
+    ("usage_daily", "delete from app.usage_daily"),
+    ("usage_daily", "update app.usage_daily set reasoning_tokens = reasoning_tokens + 1"),
+    (
+        "generation_once",
+        "delete from app.generations where call_id = (select call_id from app.generations limit 1)",
+    ),
+    ("generation_once", "update app.generations set call_id = gen_random_uuid()"),
+    (
+        "lookup_call",
+        "insert into app.lookups(tenant_id, call_id, provider, generation_id)"
+        " select tenant_id, call_id, provider, 'gen-x' from app.calls where state = 'open'",
+    ),
+    (
+        "partition_missing",
+        f"do $$ begin execute 'drop table app.usage_events_' || {_NEXT_MONTH}; end $$",
+    ),
+    (
+        "partition_missing",
+        f"update app.usage_events set occurred_at = '2001-01-01' where event_id = {_ONE}",
+    ),
+    ("ledger_posted", "update app.accounts set posted_nusd = posted_nusd + 1"),
+    ("ledger_seq", "delete from app.entries where seq = 2"),
+    ("ledger_seq", "update app.accounts set seq = seq + 1"),
+    ("ledger_running", "update app.entries set posted_after_nusd = posted_after_nusd + 1"),
+    ("ledger_lots", "update app.accounts set debt_nusd = debt_nusd + 1"),
+    ("ledger_owed", "update app.accounts set receivable_nusd = 5 where floor_nusd = 0"),
+    (
+        "lot_parts",
+        "alter table app.lots drop constraint lots_whole_check;"
+        " update app.lots set remaining_nusd = remaining_nusd + 1",
+    ),
+    ("lot_uses", "delete from app.lot_uses"),
+    (
+        "lot_entries",
+        "update app.lots set granted_nusd = granted_nusd + 1, remaining_nusd = remaining_nusd + 1",
+    ),
+    ("wallet_held", "update app.accounts set held_nusd = held_nusd + 1"),
+    (
+        "hold_capture",
+        "update app.holds set captured_nusd = captured_nusd + 1 where state = 'captured'",
+    ),
+    ("hold_capture", "delete from app.entries where kind = 'capture'"),
+    (
+        "hold_call",
+        "update app.holds set state = 'released', settled_at = now() where state = 'open'",
+    ),
+    ("hold_call", "delete from app.holds where state = 'open'"),
+    (
+        "usage_ledger",
+        f"update app.usage_events set billed_nusd = billed_nusd + 1 where event_id = {_ONE}",
+    ),
+    ("usage_ledger", "delete from app.entries where kind = 'adjust'"),
+    ("counter", "update app.counters set messages = messages + 1 where scope = 'key'"),
+    ("counter", "update app.counters set tokens = tokens + 1 where scope = 'user'"),
+    ("counter", "update app.counters set spent_nusd = spent_nusd + 1 where scope = 'tenant'"),
+    ("counter", "update app.counters set held_nusd = held_nusd + 1"),
+    ("counter", "update app.counters set tokens_held = tokens_held + 1"),
+    ("counter", "delete from app.counters"),
+    ("call_period", "update app.calls set period = period - 40"),
+    ("turn_call", "update app.turns set status = 'running', ended_at = null"),
+    ("turn_call", "update app.calls set state = 'open', settled_at = null"),
+    ("call_turn", "update app.calls set purpose = 'chat', source = 'chat' where state = 'open'"),
+    ("turn_answer", "update app.messages set status = 'error' where role = 'assistant'"),
+    ("turn_answer", "delete from app.messages where role = 'assistant'"),
+    ("turn_question", "delete from app.messages where role = 'user'"),
+    ("message_running", "update app.messages set status = 'running' where role = 'assistant'"),
+]
+
+
+@pytest.fixture(scope="module")
+def used_url(
+    database: Database, fresh_database_url: Callable[[str], str], worker_id: str
+) -> Iterator[str]:
+    """A database of its own that was used: demo tenants, calls settled, corrected and still open."""
+    url = fresh_database_url(f"purser_used_{worker_id}")
+    schema.migrate(url)
+    used = Database(settings.current(), url)
+    db.install(used)
+    try:
+        with db.transaction(WHO) as session:
+            seed.seed(session, settings.current(), datetime.now(UTC))
+        _use()
+        yield url
+    finally:
+        db.install(database)
+        used.close()
+
+
+def _use() -> None:
+    place, model = make_place(credit_usd=1), make_model()
+    close(open_call(place, model), cost("0.01"))
+    close(open_call(place, model), cost("0"), gave_output=False)
+    guessed = open_call(place, model)
+    close(guessed, cost("0.02", "estimate", needs_lookup=True), generation_id="gen-used")
+    for usd in ("0.015", "0.030"):
+        truth = open_call(place, model)
+        close(truth, cost("0.02", "estimate", needs_lookup=True), generation_id=f"gen-{usd}")
+        gate.correct(
+            gate.settlement(truth, cost(usd), outcome="ok", gave_output=True, latency_ms=5)
+        )
+    open_call(place, model)
+    close(open_call(make_place(mode="postpaid", credit_usd=0, credit_limit_nusd=10**9), model),
+          cost("0.5"))  # fmt: skip
+
+
+@pytest.fixture
+def superuser(used_url: str) -> Iterator[Engine]:
+    engine = create_engine(
+        make_url(used_url).set(drivername="postgresql+psycopg"), poolclass=NullPool
+    )
+    yield engine
+    engine.dispose()
+
+
+def test_a_used_database_breaks_none(used_url: str) -> None:
+    with db.transaction(WHO) as session:
+        assert session.scalar(text("select current_user")) == "app_jobs"
+        assert session.scalar(text("select count(*) from app.usage_events")) > 1_000
         assert invariants.check(session) == []
+
+
+@pytest.mark.parametrize(("name", "fault"), FAULTS)
+def test_a_fault_is_found(superuser: Engine, name: str, fault: str) -> None:
+    with Session(superuser) as session:
+        session.execute(text("set local session_replication_role = replica"))
+        for statement in fault.split(";") if "$$" not in fault else [fault]:
+            session.connection().exec_driver_sql(statement)
+        found = {violation.name for violation in invariants.check(session)}
+        session.rollback()
+    assert name in found
+
+
+def test_every_invariant_has_a_fault_that_proves_it() -> None:
+    assert {name for name, _ in FAULTS} == set(invariants.queries())
+
+
+def test_details_name_rows_and_hold_no_content(superuser: Engine) -> None:
+    with Session(superuser) as session:
+        session.execute(text("set local session_replication_role = replica"))
+        session.execute(text("update app.messages set status = 'running', content = 'canary-7'"))
+        session.execute(text("update app.conversations set title = 'canary-7'"))
+        found = invariants.check(session)
+        session.rollback()
+    assert found
+    assert "canary" not in str(found)
+
+
+def test_the_job_counts_offences_by_name(used_url: str) -> None:
+    def measured(name: str) -> float | None:
+        return telemetry.registry.get_sample_value("purser_invariant_violations", {"name": name})
+
+    fault = "update app.counters set messages = messages + :by where scope = 'key'"
+    with db.transaction(WHO) as session:
+        offences = session.execute(text(fault), {"by": 1}).rowcount
+    invariants._measure()
+    assert (measured("counter"), measured("ledger_posted")) == (offences, 0)
+    with db.transaction(WHO) as session:
+        session.execute(text(fault), {"by": -1})
+    invariants._measure()
+    assert measured("counter") == 0
