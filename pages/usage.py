@@ -7,7 +7,7 @@ import streamlit as st
 
 from core.analytics import queries
 from core.identity.access import Principal
-from pages.widgets import cached_usage, usage_calls, usage_figures, usage_limits, usage_people
+from pages.widgets import cached, usage_calls, usage_figures, usage_limits, usage_people
 from pages.widgets import session as tab
 from pages.widgets.text import plain
 
@@ -17,7 +17,7 @@ _SPANS = {"7 days": 7, "30 days": 30, "90 days": 90}
 def draw(who: Principal) -> None:
     """The whole page, for one person."""
     span = _head(who)
-    report = cached_usage.usage_report(who, _SPANS[span])
+    report = cached.usage_report(who, _SPANS[span])
     if report.is_empty:
         _nothing_yet()
         usage_limits.draw(who, report)

@@ -36,6 +36,7 @@ def draw(who: Principal) -> None:
         every = _choice(who)
         rows, uses, owners = _read(who, every=every)
         if rows:
+            st.caption(f"Months are those of {plain(who.time_zone)}; times are {shown.zone()}.")
             _table(rows, uses, owners)
             _revoke(who, [row for row in rows if _state(row) == "Active"])
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from uuid import UUID
 
 import pandas as pd
@@ -33,8 +34,8 @@ def draw(operator: Operator) -> None:
         if not rows:
             st.caption("No tenants yet. Create the first one; then add people to it.")
             return
-        _table(rows)
         st.caption("Each tenant's month and days are those of its own time zone.")
+        _table(rows)
     _open(operator, rows)
 
 
@@ -88,14 +89,19 @@ def _frame(rows: tuple[TenantRow, ...]) -> pd.DataFrame:
 
 
 def _open(operator: Operator, rows: tuple[TenantRow, ...]) -> None:
-    names = {str(row.tenant_id): row for row in rows}
+    by_id = {row.tenant_id: row for row in rows}
+    names = Counter(row.name for row in rows)
     chosen = st.selectbox(
-        "Open a tenant", list(names), index=None, key="tenant", bind="query-params",
-        format_func=lambda of: names[of].name if of in names else of,
-        placeholder="Choose or type a name",
+        "Open a tenant", list(by_id), index=None, key="tenant", bind="query-params",
+        format_func=lambda of: _title(by_id[of], names), placeholder="Choose or type a name",
     )  # fmt: skip
-    if chosen in names:
-        admin_tenant.draw(operator, names[chosen])
+    if chosen is not None:
+        admin_tenant.draw(operator, by_id[chosen])
+
+
+def _title(row: TenantRow, names: Counter[str]) -> str:
+    """The tenant's name, with the end of its id where several bear it."""
+    return row.name if names[row.name] == 1 else f"{row.name} ({row.tenant_id.hex[-6:]})"
 
 
 def _new(operator: Operator, place: st.delta_generator.DeltaGenerator) -> None:

@@ -7,27 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from core import db, errors
-from core.analytics import budgets
-from core.billing import ledger
-from core.billing.ledger import Wallet
 from core.catalog.models import ModelRow
 from core.chat import conversations, turns
 from core.chat.turns import Live
 from core.identity.access import Principal
-from core.identity.limits import LimitName
-from core.money import show
-from pages.widgets import address, offered, refusals, session
+from pages.widgets import address, offered, purse, refusals, session
 from pages.widgets.offered import Offer
-from pages.widgets.text import clean
 
 MESSAGE_LENGTH_MAX = 20_000
-_CENT_NUSD = 10_000_000
 _TEXT, _MODEL, _MODEL_OF = "composer", "model", "_model_of"
 _STARTED, _REFUSED, _DRAFT = "_started", "_refused", "_draft"
 
@@ -131,7 +122,7 @@ def draw(
         "Ask anything", key=_TEXT, max_chars=MESSAGE_LENGTH_MAX, submit_mode="stop",
         on_submit=_submitted,
     )  # fmt: skip
-    return lambda who: _left(who, slot)
+    return lambda who: purse.left(who, slot)
 
 
 def chosen_model(offer: Offer) -> str:
@@ -191,43 +182,3 @@ def _begin(start: Callable[[Principal, UUID | None, Offer], Live], *, draft: str
         return
     session.keep(_STARTED, _Started(live))
     session.keep(_MODEL_OF, str(live.conversation_id))
-
-
-def _left(who: Principal, slot: DeltaGenerator) -> None:
-    """Fill in what is left: the month's tightest budget, else the wallet."""
-    with db.transaction(who) as opened:
-        month = budgets.this_month(opened, who)
-        wallet = ledger.wallet(opened, who.tenant_id)
-    spends = [
-        use
-        for scope in ("user", "tenant")
-        if (use := month.find(scope, LimitName.MONTHLY_NUSD)).maximum is not None
-    ]
-    tightest = min(spends, key=lambda use: (use.maximum or 0) - use.counted, default=None)
-    credit = _credit(wallet)
-    if tightest is None or tightest.maximum is None:
-        slot.caption(clean(credit), width="content")
-        return
-    left = max(0, tightest.maximum - tightest.counted)
-    whose = "Your own budget" if tightest.scope == "user" else "Your team's budget"
-    resets = month.resets_at.astimezone(ZoneInfo(who.time_zone))
-    slot.caption(
-        clean(f"{_cents(left)} of {_cents(tightest.maximum)} left"),
-        width="content",
-        help=clean(
-            f"{whose} for this month; it resets on {resets:%-d %B} ({who.time_zone}). {credit}."
-        ),
-    )
-
-
-def _credit(wallet: Wallet) -> str:
-    if wallet.debt_nusd:
-        return f"{show(wallet.debt_nusd)} owed"
-    if wallet.available_nusd is None:
-        return "Spending is limited by budgets, not by credit"
-    return f"{_cents(wallet.available_nusd)} credit available"
-
-
-def _cents(amount_nusd: int) -> str:
-    """Money at a glance: whole cents, rounded down, so that it never promises what is not there."""
-    return f"${Decimal(amount_nusd // _CENT_NUSD) / 100:,.2f}"

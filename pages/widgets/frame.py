@@ -8,12 +8,9 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from core import db
-from core.billing import ledger
 from core.identity.access import Principal, SignedIn
-from core.money import exact, show
-from pages.widgets import exchange
-from pages.widgets.text import clean, plain
+from pages.widgets import exchange, purse
+from pages.widgets.text import plain
 
 PRODUCT = "Purser"
 _PAGES = Path(__file__).parents[1]
@@ -60,20 +57,4 @@ def person(found: SignedIn) -> None:
         row.space("stretch")
         if isinstance(who, Principal):
             with row:
-                _balance(who)
-
-
-def _balance(who: Principal) -> None:
-    with db.transaction(who) as opened:
-        wallet = ledger.wallet(opened, who.tenant_id)
-    if wallet.debt_nusd:
-        st.badge(
-            clean(f"{show(wallet.debt_nusd)} owed"), icon=":material/error:", color="red",
-            help="New calls start again once credit is added; it pays this first.",
-        )  # fmt: skip
-    elif wallet.available_nusd is not None:
-        st.badge(
-            clean(show(wallet.available_nusd)), icon=":material/account_balance_wallet:",
-            color="green" if wallet.available_nusd else "orange",
-            help=clean(f"Your team's credit: ${exact(wallet.available_nusd)} available."),
-        )  # fmt: skip
+                purse.balance(who)

@@ -160,7 +160,8 @@ def note(message: Shown, offer: Offer) -> str:
         return " · ".join([*parts, "…"])
     parts.append(f"{message.tokens or 0:,} tokens")
     cost = show(message.billed_nusd)
-    parts.append(f"{cost} (estimated, will be corrected)" if message.estimated else cost)
+    is_guess = message.estimated and (message.billed_nusd or not message.failure_code)
+    parts.append(f"{cost} (estimated, will be corrected)" if is_guess else cost)
     if message.latency_ms:
         parts.append(f"{message.latency_ms / 1000:.1f} s")
     return " · ".join(parts)

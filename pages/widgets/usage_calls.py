@@ -12,9 +12,9 @@ from core.analytics import usage
 from core.analytics.queries import CallRow, Cursor
 from core.analytics.report import Report
 from core.identity.access import Principal
-from pages.widgets import cached_usage, shown
+from pages.widgets import cached, shown
 from pages.widgets import session as tab
-from pages.widgets.cached_usage import CallsAsked, CallsPage
+from pages.widgets.cached import CallsAsked, CallsPage
 
 _COLUMNS = (
     "time", "person", "model", "prompt", "answer", "cost", "outcome", "seconds", "source",
@@ -31,7 +31,7 @@ def draw(who: Principal, report: Report) -> None:
     with st.container(border=True):
         asked = _asked(report)
         trail = _trail(asked)
-        page = cached_usage.calls_page(who, _at(asked, trail))
+        page = cached.calls_page(who, _at(asked, trail))
         names = {person.user_id: person.name for person in report.people}
         _table(page, names)
         _foot(page, asked, trail)

@@ -38,7 +38,7 @@ def cards(report: Report, span: str) -> None:
 def by_model(report: Report) -> None:
     """Cost by model over days beside the models' sums, which add up to the card."""
     dark = st.context.theme.type == "dark"
-    left, right = st.columns([5, 3], gap="small")
+    left, right = st.columns([3, 2], gap="small")
     with left.container(border=True, height="stretch"):
         st.markdown("**Cost by model**")
         wide = usage.cost_by_model(report.daily, report.period)
@@ -75,10 +75,10 @@ def _models(report: Report, drawn: list[str], *, dark: bool) -> None:
         hide_index=True, key="models", height="content" if len(shares) <= 8 else 320,
         alt="Cost and requests of each model, with its colour in the chart",
         column_config={
-            "colour": st.column_config.TextColumn("", width=34),
-            "model": st.column_config.TextColumn("Model", width=180),
-            "cost": st.column_config.TextColumn("Cost", alignment="right", width=76),
-            "requests": st.column_config.NumberColumn("Calls", format="localized", width=60),
+            "colour": st.column_config.TextColumn("", width=30),
+            "model": st.column_config.TextColumn("Model", width=165),
+            "cost": st.column_config.TextColumn("Cost", alignment="right", width=78),
+            "requests": st.column_config.NumberColumn("Calls", format="localized", width=52),
         },
     )  # fmt: skip
 

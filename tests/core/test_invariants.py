@@ -132,7 +132,11 @@ FAULTS = [
     ("counter", "update app.counters set tokens_held = tokens_held + 1"),
     ("counter", "delete from app.counters"),
     ("call_period", "update app.calls set period = period - 40"),
-    ("turn_call", "update app.turns set status = 'running', ended_at = null"),
+    (
+        "turn_call",
+        "update app.turns set status = 'running', ended_at = null"
+        " where turn_id = (select turn_id from app.turns limit 1)",
+    ),
     ("turn_call", "update app.calls set state = 'open', settled_at = null"),
     ("call_turn", "update app.calls set purpose = 'chat', source = 'chat' where state = 'open'"),
     ("turn_answer", "update app.messages set status = 'error' where role = 'assistant'"),

@@ -1,0 +1,120 @@
+"""A real browser on the real app: one app process for the layer, a scripted provider behind it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from core.db import Database
+from core.identity import sessions
+from tests.factories import Place
+from tests.processes import AppProcess
+from tests.upstream import Upstream
+
+CHROMIUMS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+PICTURES = Path(__file__).parent.parent.parent / "docs" / "pictures"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium; its absence fails, it does not skip."""
+    found = next((path for path in CHROMIUMS if Path(path).exists()), None)
+    assert found, "the browser layer needs Chromium: sudo apt-get install chromium"
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def app(
+    database: Database, database_url: str, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AppProcess]:
+    environment = {
+        "DATABASE_URL": database_url, "OPENROUTER_API_KEY": "sk-or-canary-0451",
+        "OPENROUTER_BASE_URL": upstream.url,
+    }  # fmt: skip
+    with AppProcess(tmp_path_factory.mktemp("app"), environment) as started:
+        yield started
+
+
+class Tab:
+    """A browser context with one page, which remembers what the console complained about."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context, self.url = context, url
+        self.complaints: list[str] = []
+        self.page = self.open_page()
+
+    def open_page(self) -> Page:
+        page = self.context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: self.complaints.append(message.text) if message.type == "error" else None,
+        )
+        return page
+
+    def go(self, path: str = "/") -> Page:
+        self.page.goto(self.url + path)
+        self.page.get_by_test_id("stApp").wait_for()
+        return self.page
+
+    def ask(self, text: str) -> None:
+        box = self.page.get_by_test_id("stChatInputTextArea")
+        box.fill(text)
+        box.press("Enter")
+
+    def picture(self, name: str) -> None:
+        """Keep a picture for the guide, when pictures are being made."""
+        if os.environ.get("PURSER_PICTURES"):
+            PICTURES.mkdir(exist_ok=True)
+            self.page.wait_for_timeout(800)
+            self.page.screenshot(path=str(PICTURES / f"{name}.png"))
+
+
+@pytest.fixture
+def open_tab(browser: Browser, app: AppProcess) -> Iterator[Callable[..., Tab]]:
+    """Opens tabs, signed in as a place's person (or user id) where one is given."""
+    contexts: list[BrowserContext] = []
+    tabs: list[Tab] = []
+
+    def make(
+        person: Place | UUID | None = None, *, phone: bool = False, dark: bool = False, url: str = ""
+    ) -> Tab:
+        context = browser.new_context(
+            viewport=PHONE if phone else DESKTOP,  # type: ignore[arg-type]
+            color_scheme="dark" if dark else "light",
+        )
+        contexts.append(context)
+        if person is not None:
+            user_id = person.user_id if isinstance(person, Place) else person
+            token = sessions.redeem(sessions.issue_ticket(user_id), "127.0.0.1", "tests")
+            context.add_cookies(
+                [{"name": "purser_session", "value": str(token), "url": url or app.url}]
+            )
+        tabs.append(Tab(context, url or app.url))
+        return tabs[-1]
+
+    yield make
+    complaints = [complaint for tab in tabs for complaint in tab.complaints]
+    for context in contexts:
+        context.close()
+    assert complaints == [], "the browser's console complained"

@@ -1,0 +1,126 @@
+"""Sign-in, the other pages, pictures for the guide, and that nothing secret reaches a log."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from core import db
+from core.identity import demo_people, tenants
+from tests.e2e.conftest import Tab
+from tests.factories import TESTS, make_place
+from tests.processes import AppProcess
+from tests.upstream import Upstream
+
+pytestmark = pytest.mark.browser
+CANARY = "canary-4711-the-secret-recipe"
+
+
+def sign_in(page: Page, email: str, password: str) -> None:
+    page.get_by_label("Email").or_(page.get_by_label("Username")).first.fill(email)
+    page.locator("input[type=password]").first.fill(password)
+    page.get_by_role("button", name="Sign in", exact=True).first.click()
+
+
+@pytest.mark.parametrize("path", ["/", "/usage", "/account", "/admin", "/nonsense"])
+def test_every_address_shows_the_sign_in_first(path: str, open_tab: Callable[..., Tab]) -> None:
+    page = open_tab().go(path)
+    expect(page.locator("input[type=password]").first).to_be_visible()
+    assert page.get_by_test_id("stChatInputTextArea").count() == 0
+
+
+def test_signing_in_and_out(open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab()
+    page = tab.go()
+    sign_in(page, demo_people.MEMBER_EMAIL, "wrong password")
+    expect(page.get_by_text(re.compile("wrong|incorrect|not right|do not match", re.I)).first).to_be_visible()
+    sign_in(page, demo_people.MEMBER_EMAIL, demo_people.PASSWORD)
+    expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()
+    cookies = {cookie["name"]: cookie for cookie in tab.context.cookies()}
+    assert cookies["purser_session"]["httpOnly"]
+    page.reload()
+    expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()
+
+
+def test_a_cookie_of_nobody_gives_nothing(open_tab: Callable[..., Tab], app: AppProcess) -> None:
+    tab = open_tab()
+    tab.context.add_cookies([{"name": "purser_session", "value": "x" * 43, "url": app.url}])
+    expect(tab.go("/usage").locator("input[type=password]").first).to_be_visible()
+
+
+def test_a_key_made_on_the_page_works_with_the_api(
+    open_tab: Callable[..., Tab], app: AppProcess, upstream: Upstream
+) -> None:
+    upstream.play("01_normal_usage_cost.txt", fresh_ids=True)
+    place = make_place()
+    page = open_tab(place).go("/account")
+    page.get_by_label("Name").last.fill("my script")
+    page.get_by_role("button", name=re.compile("Create|Make")).first.click()
+    secret = page.get_by_text(re.compile("sk-purser-")).first.inner_text()
+    found = re.search(r"sk-purser-[\w-]{20,}", secret)
+    assert found
+    request = urllib.request.Request(
+        f"{app.url}/v1/chat/completions", method="POST",
+        headers={"Authorization": f"Bearer {found[0]}", "Content-Type": "application/json"},
+        data=json.dumps(
+            {"model": "openai/gpt-6-luna", "messages": [{"role": "user", "content": CANARY}]}
+        ).encode(),
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer = json.loads(response.read())
+        assert response.headers["X-Purser-Cost-Usd"] == "0.0007144"
+    assert answer["usage"]["cost"] == pytest.approx(0.0007144)
+    assert found[0] not in app.log.read_text()
+
+
+@pytest.mark.parametrize(("dark", "phone"), [(False, False), (True, False), (False, True), (True, True)])
+def test_the_pages_of_the_demo_look_right_everywhere(
+    dark: bool, phone: bool, open_tab: Callable[..., Tab], app: AppProcess
+) -> None:
+    """Every page of the demo accounts draws without a complaint; pictures are kept on request."""
+    look = f"{'dark' if dark else 'light'}{'_phone' if phone else ''}"
+    with db.transaction(TESTS) as session:
+        member = tenants.find_user(session, TESTS, demo_people.MEMBER_EMAIL)
+        operator = tenants.find_user(session, TESTS, demo_people.OPERATOR_EMAIL)
+    tab = open_tab(member, phone=phone, dark=dark)
+    page = tab.go()
+    expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()
+    tab.picture(f"chat_{look}")
+    tab.go("/usage")
+    expect(page.get_by_text("Cost by model").first).to_be_visible()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    tab.picture(f"usage_{look}")
+    tab.go("/account")
+    expect(page.get_by_text("API keys").first).to_be_visible()
+    tab.picture(f"account_{look}")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+    admin = open_tab(operator, phone=phone, dark=dark)
+    seen = admin.go("/admin")
+    expect(seen.get_by_text("Northwind Trading").or_(seen.get_by_test_id("stDataFrame")).first).to_be_visible()
+    admin.picture(f"admin_{look}")
+
+
+def test_a_member_does_not_reach_the_operators_page(open_tab: Callable[..., Tab]) -> None:
+    page = open_tab(make_place(role="admin")).go("/admin")
+    page.wait_for_timeout(1_500)
+    assert "Health" not in page.get_by_test_id("stMain").inner_text()
+
+
+def test_what_people_write_and_secrets_never_reach_the_log(
+    open_tab: Callable[..., Tab], app: AppProcess, upstream: Upstream
+) -> None:
+    upstream.play("30_error_500_masked.txt", fresh_ids=True)
+    place = make_place()
+    tab = open_tab(place)
+    page = tab.go()
+    tab.ask(CANARY)
+    expect(page.get_by_text("The provider failed").first).to_be_visible()
+    upstream.play("01_normal_usage_cost.txt", fresh_ids=True)
+    log = app.log.read_text()
+    for secret in (CANARY, "sk-or-canary-0451", place.who.email, "purser_session="):
+        assert secret not in log

@@ -1,0 +1,114 @@
+"""What a web process asks of its machine: each thing is looked at from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+
+import pytest
+
+from core.chat.engine import Engine
+from core.http import machine
+from core.http.machine import Drain
+
+
+def no_delay(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+
+def test_listening_sockets_send_at_once_and_so_do_those_they_accept() -> None:
+    with socket.socket() as listener, socket.socket() as idle:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        machine.send_at_once()
+        assert no_delay(listener)
+        assert not no_delay(idle)
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert no_delay(accepted)
+
+
+def test_looking_at_descriptors_closes_none_of_them() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        before = len(os.listdir("/proc/self/fd"))
+        machine.send_at_once()
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert listener.fileno() > 0
+
+
+def test_more_descriptors_are_allowed_than_before() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        machine.raise_descriptor_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > min(soft, 512)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_signal_to_end_is_heard_first_and_passed_on() -> None:
+    heard: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("server"))
+    try:
+        undo = machine.on_end_signals(lambda: heard.append("drain"))
+        signal.raise_signal(signal.SIGTERM)
+        undo()
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == ["drain", "server", "server"]
+
+
+def test_a_drain_begins_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drained: list[float] = []
+
+    async def record(_engine: Engine, grace_s: float) -> None:
+        drained.append(grace_s)
+
+    monkeypatch.setattr(Engine, "drain", record)
+
+    async def twice() -> None:
+        drain = Drain(Engine({}), 3)
+        drain.begin()
+        await asyncio.sleep(0)
+        await drain.done()
+
+    asyncio.run(twice())
+    assert drained == [3]
+
+
+def test_records_of_the_server_go_our_way() -> None:
+    logger = logging.getLogger("streamlit.tests_of_ours")
+    logger.addHandler(logging.StreamHandler())
+    logger.propagate = False
+    machine.adopt_loggers()
+    assert logger.handlers == []
+    assert logger.propagate
+
+
+def test_what_is_imported_at_start_leaves_the_collectors_sight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "_WARM_AFTER_S", 0)
+    imported: list[str] = []
+    monkeypatch.setattr(machine.importlib, "import_module", imported.append)
+
+    async def some_time() -> None:
+        keeping = asyncio.create_task(machine.keep_memory_tidy(("this", "that")))
+        while not gc.get_freeze_count():
+            await asyncio.sleep(0.01)
+        keeping.cancel()
+
+    gc.unfreeze()
+    try:
+        asyncio.run(some_time())
+        assert imported == ["this", "that"]
+        assert gc.get_freeze_count() > 1_000
+    finally:
+        gc.unfreeze()
