@@ -21,12 +21,13 @@ from core.demonstration import script
 from core.http import process
 from core.http.edge import Edge
 from core.http.headers import SecurityHeaders
+from core.http.shell import Shell
 from core.postgres import EmbeddedServerFailed
 from core.settings import SettingsRefused
 
 # What pages need, imported after the first request was served.
 WARM = ("pandas", "plotly.graph_objects", "plotly.io", "pyarrow")
-_PAGE = Path(st.__file__).parent / "static" / "index.html"
+_SHELL = Shell((Path(st.__file__).parent / "static" / "index.html").read_text("utf-8"))
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +81,6 @@ def _settings() -> settings.Settings:
 app = st.App(
     "pages/main.py",
     lifespan=lifespan,
-    middleware=[Middleware(Edge, headers=SecurityHeaders(_PAGE.read_text("utf-8"), _settings()))],
+    middleware=[Middleware(Edge, headers=SecurityHeaders(_SHELL.html, _settings()), shell=_SHELL)],
     on_script_error=on_script_error,
 )

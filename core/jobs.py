@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 import structlog
 from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy, SyncPsycopgConnector
-from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, UniqueViolation
+from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.tasks import configure_task
@@ -82,27 +82,22 @@ def periodic(cron: str, name: str) -> Callable[[Function], Function]:
     return partial(_register, name, 1, cron)
 
 
-def defer(session: Session, name: str, **arguments: Argument) -> int | None:
+def defer(session: Session, name: str, **arguments: Argument) -> int:
     """Add a job to the caller's transaction: it exists when, and only when, that commits.
 
-    Returns the job's id; None when the same one waits already. Raises ValueError for an argument
-    too long to be an id.
+    Returns the job's id. Raises ValueError for an argument too long to be an id.
     """
     values: dict[str, int | str] = {
         key: value if isinstance(value, int) else _id_text(key, value)
         for key, value in arguments.items()
     }
     before = session.scalar(text("select current_setting('search_path')"))
-    try:
-        with session.begin_nested():
-            _search(session, _SCHEMA)
-            job_id = configure_task(
-                name=name, job_manager=JobManager(SyncPsycopgConnector()),
-                connection=session.connection().connection.driver_connection,
-            ).defer(**values)  # fmt: skip
-            _search(session, before or "")
-    except AlreadyEnqueued:
-        return None
+    _search(session, _SCHEMA)
+    job_id = configure_task(
+        name=name, job_manager=JobManager(SyncPsycopgConnector()),
+        connection=session.connection().connection.driver_connection,
+    ).defer(**values)  # fmt: skip
+    _search(session, before or "")
     return job_id
 
 

@@ -3,155 +3,91 @@ It asks core for everything and starts answers only through the composer's callb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from uuid import UUID
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
-from core import db, errors
-from core.chat import conversations, turns
-from core.chat.conversations import Shown
+from core.chat import turns
 from core.chat.turns import Live
 from core.identity.access import Principal
-from pages.widgets import address, composer, follow, messages, offered, session, sidebar
+from pages.widgets import address, composer, follow, frame, offered, session, sidebar, thread
+from pages.widgets.composer import Started
 from pages.widgets.messages import Acts
 from pages.widgets.offered import Offer
 from pages.widgets.text import plain
+from pages.widgets.thread import Opened
 
+_ACTS = Acts(composer.regenerate, composer.show_branch)
 _SUGGESTIONS = (
     (":material/lightbulb:", "What can Purser do for my team?"),
     (":material/code:", "Write a Python function that reads a CSV file and sums one column."),
     (":material/table:", "Compare three ways to plan a project in a table."),
 )
-_EARLIER, _SHOWN = "_earlier", "_shown"
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """The open conversation: its title, the model it last used, and its shown branch."""
-
-    title: str
-    model_id: str | None
-    messages: list[Shown]
 
 
 def main() -> None:
     """Draw the page; a running answer is followed to its end, then the page is drawn anew."""
     who = session.require()
     offer = offered.now(who)
-    live = composer.take_started()
-    if live is not None:
-        address.open_conversation(live.conversation_id)
-    conversation_id = live.conversation_id if live else address.conversation_id()
-    opened = _read(who, conversation_id) if conversation_id else None
-    if address.asked() and opened is None:
-        _missing(who)
+    started = composer.take_started()
+    if started is not None:
+        address.open_conversation(started.live.conversation_id)
+        _draw_started(who, offer, started)
         return
-    if live is None and conversation_id is not None:
-        live = turns.running(who, conversation_id)
-    _draw(who, offer, live, opened)
+    conversation_id = address.conversation_id()
+    opened = thread.read(who, conversation_id) if conversation_id else None
+    if address.asked() and opened is None:
+        _draw_missing(who)
+        return
+    live = turns.running(who, opened.conversation_id) if opened else None
+    _draw(who, offer, opened, live)
 
 
-def _read(who: Principal, conversation_id: UUID) -> _Open | None:
-    try:
-        with db.transaction(who) as opened:
-            row = conversations.find(opened, who, conversation_id)
-            branch = conversations.branch(opened, who, conversation_id)
-            return _Open(row.title, row.model_id, branch)
-    except errors.NotFound:
-        return None
+def _draw_started(who: Principal, offer: Offer, started: Started) -> None:
+    """Draw an answer that this run's callback began: its first words before everything else."""
+    live = started.live
+    fill_in_left = composer.draw(offer, model_id=None, on_stop=partial(follow.stop, live))
+    opened = None if started.question else thread.read(who, live.conversation_id)
+    with thread.place():
+        if opened is not None:
+            thread.draw(who, opened, offer, _ACTS, live)
+        fill = thread.draw_asked(started.question) if started.question else None
+
+        def rest() -> None:
+            found = thread.read(who, live.conversation_id) if fill else None
+            if fill and found:
+                fill(who, found, offer, _ACTS)
+            frame.person(session.require_signed_in())
+            sidebar.draw(who)
+            fill_in_left(who)
+
+        follow.attach(who, live, meanwhile=rest)
 
 
-def _missing(who: Principal) -> None:
-    """Somebody else's conversation, a deleted one and no conversation at all look the same."""
-    sidebar.draw(who)
-    st.info("There is no such conversation.", icon=":material/search_off:")
-    st.button("Start a new chat", icon=":material/edit_square:", on_click=sidebar.new_chat)
-
-
-def _draw(who: Principal, offer: Offer, live: Live | None, opened: _Open | None) -> None:
-    model_id = opened.model_id if opened else None
+def _draw(who: Principal, offer: Offer, opened: Opened | None, live: Live | None) -> None:
+    """Draw the open conversation (None: a new one), and follow the answer that runs in it."""
     fill_in_left = composer.draw(
         offer,
-        model_id=model_id,
-        conversation=address.asked(),
+        model_id=opened.model_id if opened else None,
         on_stop=partial(follow.stop, live) if live else None,
     )
-
-    def rest() -> None:
-        sidebar.draw(who)
-        fill_in_left(who)
-
-    if live is None:
-        rest()
-    with _place():
+    sidebar.draw(who)
+    fill_in_left(who)
+    with thread.place():
         if opened is None:
             _greet(who, offer)
         else:
-            _head(who, opened)
-            _messages(opened.messages, offer, live)
-        composer.draw_refusal(offer)
+            thread.draw(who, opened, offer, _ACTS, live)
         if live is not None:
-            follow.attach(who, live, meanwhile=rest)
+            follow.attach(who, live)
 
 
-def _place() -> DeltaGenerator:
-    """Where the conversation is drawn: over itself in place, but another one beside the one before,
-    which is emptied at once; otherwise its rest would stay in sight while an answer streams."""
-    conversation, is_second = session.recall(_SHOWN, ("", False))
-    if conversation != address.asked():
-        is_second = not is_second
-        session.keep(_SHOWN, (address.asked(), is_second))
-    if is_second:
-        st.empty()
-        return st.container()
-    first = st.container()
-    st.empty()
-    return first
-
-
-def _head(who: Principal, opened: _Open) -> None:
-    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
-    row.subheader(plain(opened.title) or "Chat", anchor=False, width="stretch")
-    act = row.menu_button(
-        "", ["Rename", "Delete"], icon=":material/more_horiz:", type="tertiary", key="chat_menu",
-        help="Rename or delete this chat",
-    )  # fmt: skip
-    conversation_id = address.conversation_id()
-    if act is None or conversation_id is None:
-        return
-    dialog = sidebar.rename_dialog if act == "Rename" else sidebar.remove_dialog
-    dialog(who, conversation_id, opened.title)
-
-
-def _messages(shown: Sequence[Shown], offer: Offer, live: Live | None) -> None:
-    """The newest messages, with a button for earlier ones; the running answer is drawn live."""
-    settled = [m for m in shown if live is None or m.message_id != live.answer_id]
-    more = session.recall(_EARLIER, ("", 0))
-    extra = more[1] if more[0] == address.asked() else 0
-    hidden = max(0, len(settled) - messages.SHOWN_AT_ONCE - extra)
-    if hidden:
-        st.button(
-            f"Load earlier messages ({hidden})", icon=":material/expand_less:", type="tertiary",
-            key="earlier", on_click=_load_earlier, args=(extra + messages.SHOWN_AT_ONCE,),
-            width="stretch",
-        )  # fmt: skip
-    messages.draw_all(
-        settled[hidden:],
-        offer,
-        Acts(composer.regenerate, composer.show_branch),
-        busy=live is not None,
-    )
-    left_out = next((m.left_out for m in shown if live and m.message_id == live.answer_id), 0)
-    if left_out:
-        messages.left_out(left_out)
-
-
-def _load_earlier(extra: int) -> None:
-    session.keep(_EARLIER, (address.asked(), extra))
+def _draw_missing(who: Principal) -> None:
+    """Somebody else's conversation, a deleted one and no conversation at all look the same."""
+    sidebar.draw(who)
+    with thread.place():
+        st.info("There is no such conversation.", icon=":material/search_off:")
+        st.button("Start a new chat", icon=":material/edit_square:", on_click=sidebar.new_chat)
 
 
 def _greet(who: Principal, offer: Offer) -> None:
@@ -159,11 +95,10 @@ def _greet(who: Principal, offer: Offer) -> None:
     first_name = who.name.split(" ")[0] if who.name else ""
     st.space("large")
     st.header(f"Hello {plain(first_name)}".strip() + ", what shall we do?", anchor=False)
-    names = [row.name for row in offer.by_id.values()]
     free = sum(row.is_free for row in offer.by_id.values())
     st.caption(
-        f"{len(names)} models answer here, {free} of them free: pick one below. Every answer shows"
-        " what it cost."
+        f"{len(offer.by_id)} models answer here, {free} of them free: pick one below. Every answer"
+        " shows what it cost."
     )
     for number, (icon, text) in enumerate(_SUGGESTIONS):
         st.button(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.widgets import frame, runs, session, signin
+from pages.widgets import composer, frame, runs, session, signin
 
 
 def main() -> None:
@@ -19,7 +19,8 @@ def main() -> None:
         signin.draw()
         return
     frame.set_page(page.title, wide=page.title not in {"Chat", "Account"})
-    frame.person(found)
+    if not composer.has_started():  # then Chat draws it, once the answer's first words are there
+        frame.person(found)
     page.run()
 
 

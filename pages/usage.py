@@ -51,8 +51,8 @@ def _nothing_yet() -> None:
             " Every call shows up here with its exact cost."
         )
         with st.container(horizontal=True, horizontal_alignment="left"):
-            st.page_link("pages/chat.py", label="Open Chat", icon=":material/forum:")
-            st.page_link("pages/account.py", label="Create an API key", icon=":material/key:")
+            st.page_link("chat.py", label="Open Chat", icon=":material/forum:")
+            st.page_link("account.py", label="Create an API key", icon=":material/key:")
 
 
 draw(tab.require())

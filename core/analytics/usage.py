@@ -72,7 +72,7 @@ def models(daily: pd.DataFrame) -> tuple[ModelShare, ...]:
     )
 
 
-def cost_by_model(daily: pd.DataFrame, period: Period, *, models_max: int = 7) -> pd.DataFrame:
+def cost_by_model(daily: pd.DataFrame, period: Period, *, models_max: int = 9) -> pd.DataFrame:
     """Nano-USD per day (rows) and model (columns, costliest first); the rest as `OTHER`."""
     rows = within(daily, period)
     named = [share.model for share in models(rows)]

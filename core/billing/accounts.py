@@ -17,6 +17,7 @@ from core.billing import ledger
 from core.billing.tables import Account, Entry
 from core.identity import audit, names, tenants
 from core.identity.access import Actor, require_operator
+from core.identity.tables import PlanLimit
 
 GRANT_MAX_NUSD = 10**17  # a hundred million USD: beyond it a slip of the hand is likelier
 _REASON_LENGTH_MAX = 500
@@ -32,13 +33,16 @@ def open_tenant(
     mode: str = "prepaid",
     time_zone: str = "UTC",
     markup: Decimal | str | int = 0,
-    credit_limit_nusd: int = 0,
+    credit_limit_nusd: int | None = None,
     credits_nusd: int | None = None,
 ) -> UUID:
     """A new tenant with its wallet; its id. `credits_nusd` (0 too) replaces the sign-up promotion.
 
-    `credit_limit_nusd` is how far a postpaid tenant may go below zero. Raises errors.BadInput.
+    `credit_limit_nusd` is how far a postpaid tenant may go below zero; without it, a month's budget
+    of the plan. Raises errors.BadInput.
     """
+    if credit_limit_nusd is None:
+        credit_limit_nusd = _plan_budget_nusd(session, plan) if mode == "postpaid" else 0
     _check_amount(credit_limit_nusd, "credit_limit")
     if credit_limit_nusd and mode != "postpaid":
         raise errors.BadInput("Only a postpaid tenant has a credit limit.", param="credit_limit")
@@ -94,6 +98,12 @@ def grant_credit(
 def _check_amount(amount_nusd: int, param: str) -> None:
     if not 0 <= amount_nusd <= GRANT_MAX_NUSD:
         raise errors.BadInput(f"The {param} is not an amount that can be booked.", param=param)
+
+
+def _plan_budget_nusd(session: Session, plan: str) -> int:
+    """What the plan lets a tenant spend in a month; nothing where the plan does not say."""
+    row = session.get(PlanLimit, (plan, "tenant", "monthly_nusd"))
+    return row.maximum if row and row.maximum is not None else 0
 
 
 def _granted(session: Session, tenant_id: UUID, key: str) -> Entry | None:

@@ -5,11 +5,12 @@ Pure data: it opens no connection, prices nothing and decides nothing about mone
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Literal
+
+from core.catalog.tokens import guess_tokens
 
 Outcome = Literal["running", "ok", "cut", "error", "timeout", "stopped"]
 FailureKind = Literal[
@@ -36,7 +37,6 @@ EXTRA_FIELDS = (
 _MAX_NAME_CHARS = 200
 _MAX_TOKENS = 10**12  # far above any real count, far below a 64-bit overflow
 _MAX_COST_USD = Decimal(1_000_000)
-_CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 
 # Codes that may be shown to operators; anything else a provider sends is dropped.
@@ -145,7 +145,7 @@ class Answer:
     def delivered_tokens(self) -> int:
         """An estimate of the tokens received, for answers that end without usage."""
         calls = "".join(call.name + call.arguments for call in _assemble_tool_calls(self.deltas))
-        return estimate_tokens(self.text) + estimate_tokens(self.reasoning + calls)
+        return guess_tokens(self.text) + guess_tokens(self.reasoning + calls)
 
     def absorb(self, chunk: Mapping[str, object]) -> Delta | None:
         """Take in one chunk of a stream, or a whole answer; return what it added, if anything.
@@ -170,17 +170,6 @@ class Answer:
         if delta is not None:
             self.deltas.append(delta)
         return delta
-
-
-def estimate_tokens(text: str) -> int:
-    """Guess the tokens of a text: ASCII / 4, one per CJK character, other characters / 2.
-
-    Only for holds and for answers that ended without usage: real counts come from the provider.
-    """
-    ascii_chars = len(text.encode("ascii", "ignore"))
-    cjk_chars = len(_CJK.findall(text)) if ascii_chars < len(text) else 0
-    other_chars = len(text) - ascii_chars - cjk_chars
-    return -(-ascii_chars // 4) + cjk_chars + -(-other_chars // 2)
 
 
 def read_usage(raw: Mapping[str, object]) -> Usage | None:

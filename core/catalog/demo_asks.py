@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from core.catalog.answers import estimate_tokens, mapping_of
+from core.catalog.answers import mapping_of
 from core.catalog.demo_models import DEMO_MODELS, DemoModel
 from core.catalog.demo_replies import Doors, Reply, pieces_of, read_doors, reply_to
+from core.catalog.tokens import guess_tokens
 
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_REQUEST = 3
@@ -73,7 +74,7 @@ def read_ask(raw: bytes) -> Ask:
     return Ask(
         model=model,
         prompt_tokens=_TOKENS_PER_REQUEST
-        + sum(estimate_tokens(text) + _TOKENS_PER_MESSAGE for _, text in messages),
+        + sum(guess_tokens(text) + _TOKENS_PER_MESSAGE for _, text in messages),
         max_tokens=_read_max_tokens(body),
         is_stream=body.get("stream") is True,
         doors=read_doors(question) if last_role == "user" else Doors(),

@@ -145,5 +145,7 @@ def _tell(run: Run) -> None:
     telemetry.turns_total.labels(source=call.source, outcome=answer.outcome).inc()
     if answer.first_token_ms is not None:
         telemetry.first_token_seconds.observe(answer.first_token_ms / 1000)
+    if run.receipt and run.receipt.generation_known:
+        telemetry.alarm("generation_repeated", call_id=str(call.call_id), provider=call.provider)
     if answer.failure and answer.failure.kind in _OURS_TO_MEND:
         telemetry.alarm("provider_refuses_us", provider=call.provider, reason=answer.failure.reason)

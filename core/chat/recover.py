@@ -15,9 +15,9 @@ import structlog
 from sqlalchemy import select, update
 
 from core import db, jobs, telemetry
-from core.catalog.answers import estimate_tokens
 from core.catalog.providers import Generation, Provider, ProviderUnreachable
 from core.catalog.registry import connect
+from core.catalog.tokens import guess_tokens
 from core.chat import endings
 from core.chat.runs import TurnIds
 from core.chat.tables import Message, Turn
@@ -83,7 +83,7 @@ def reconcile(settings: Settings, *, ignore_backoff: bool = False) -> int:
 def _settle_abandoned(taken: TakenOver, generation: Generation | None) -> None:
     call = taken.call
     turn, text = _turn_of(call.tenant_id, call.call_id)
-    delivered = max(taken.delivered_tokens, estimate_tokens(text))
+    delivered = max(taken.delivered_tokens, guess_tokens(text))
     known = call.keeps_generations and taken.generation_id is not None
     if generation is not None:
         cost = costs.of_generation(generation)

@@ -23,10 +23,10 @@ def tenant() -> None:
 @click.option("--timezone", "time_zone", default="UTC", show_default=True, metavar="ZONE")
 @click.option("--markup", default="0", show_default=True, help="0.1 adds ten percent.")
 @click.option("--credits", "credits_nusd", type=USD, help="Instead of the sign-up promotion.")
-@click.option("--credit-limit", "limit_nusd", type=USD, default=0, help="Of a postpaid tenant.")
+@click.option("--credit-limit", "limit_nusd", type=USD, help="Postpaid; else the plan's budget.")
 def create(
     name: str, plan: str, mode: str, time_zone: str, markup: str, credits_nusd: int | None,
-    limit_nusd: int,
+    limit_nusd: int | None,
 ) -> None:  # fmt: skip
     """Make a tenant with its wallet; prints its id."""
     with connected(), db.transaction(WHO) as session:

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from core import errors
 from core.billing import accounts
 from core.catalog import sync
-from core.catalog.answers import estimate_tokens
 from core.catalog.tables import Model, Price, Provider
 from core.catalog.terms import read_terms
+from core.catalog.tokens import guess_tokens
 from core.db import System
 from core.demonstration import books, history, records, script
 from core.demonstration.books import Row
@@ -149,8 +149,8 @@ def _tell(
     conversation_id = history.made_id(rng, at)
     calls, read_tokens = [], _SYSTEM_PROMPT_TOKENS
     for exchange in talk.exchanges:
-        read_tokens += estimate_tokens(exchange.question)
-        written = estimate_tokens(exchange.answer)
+        read_tokens += guess_tokens(exchange.question)
+        written = guess_tokens(exchange.answer)
         usage = history.tokens(read_tokens, written)
         calls.append(history.answered(rng, caller, offer, place.markup, at, usage, conversation_id))
         read_tokens += written

@@ -4,35 +4,50 @@ ways: duplicate keys, NaN, lone surrogates, NUL, numbers that do not fit, deep n
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
+from collections import Counter
+from collections.abc import AsyncIterator
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from core.errors import BadInput, TooLarge
 
 LENGTH_MAX = 20 * 1024 * 1024
+_PATIENCE_S = 60
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 async def read(request: Request, *, length_max: int) -> bytes:
-    """The whole body. Raises TooLarge as soon as it is longer, or says that it will be."""
+    """The whole body. Raises TooLarge as soon as that is known; BadInput when it does not end."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and (len(declared) > 12 or int(declared) > length_max):
+    if declared.isdecimal() and (len(declared) > 12 or int(declared) > length_max):
         raise _too_large(length_max)
     pieces: list[bytes] = []
     length = 0
     try:
-        async for piece in request.stream():
-            length += len(piece)
-            if length > length_max:
-                raise _too_large(length_max)
-            pieces.append(piece)
-    except ClientDisconnect:
-        raise BadInput("The body ended early.") from None
+        async with asyncio.timeout(_PATIENCE_S):
+            async for piece in _pieces(request):
+                length += len(piece)
+                if length > length_max:
+                    raise _too_large(length_max)
+                pieces.append(piece)
+    except TimeoutError:
+        raise BadInput(f"The body did not arrive within {_PATIENCE_S} seconds.") from None
     return b"".join(pieces)
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    has_more = True
+    while has_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise BadInput("The body ended early.")
+        yield message.get("body", b"")
+        has_more = message.get("more_body", False)
 
 
 def parse(raw: bytes) -> dict[str, object]:
@@ -60,8 +75,7 @@ def parse(raw: bytes) -> dict[str, object]:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        (twice, _), *_rest = Counter(name for name, _ in pairs).most_common(1)
         raise BadInput(f"The key {shown(twice)} appears twice.", param=shown(twice))
     return found
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -33,7 +32,7 @@ from core.quota.gate import Ask, OpenCall
 KEEP_ALIVE_EVERY_S = 10.0
 SETTLEMENT_PATIENCE_S = 5.0
 _LOOK_EVERY_S = 1.0
-_LARGE_BODY = 256 * 1024  # from here on reading it would hold up the other streams
+_LARGE_BODY = 64 * 1024  # from here on reading it would hold up the other streams
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -146,11 +145,13 @@ async def _attend(
                     return True
             if meanwhile is not None:
                 await meanwhile()
+    except asyncio.CancelledError:
+        running.client_gone(run)
+        raise
     finally:
         for task in (following, gone):
             task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(following, gone, return_exceptions=True)
+        await asyncio.gather(following, gone, return_exceptions=True)
 
 
 async def _read(raw: bytes, idempotency_key: str | None) -> Wanted:

@@ -14,6 +14,7 @@ from core import errors, telemetry
 from core.http import bodies, origins, problems, routes
 from core.http.headers import Headers, SecurityHeaders
 from core.http.problems import LengthRequired
+from core.http.shell import Shell
 
 _UPLOAD = "/_stcore/upload_file"
 _HIDDEN = ("/_stcore/metrics", "/_stcore/agent", "/_stcore/script-health-check")
@@ -25,8 +26,8 @@ log = structlog.get_logger(__name__)
 class Edge:
     """Wraps the pages' application."""
 
-    def __init__(self, app: ASGIApp, headers: SecurityHeaders) -> None:
-        self._app, self._headers = app, headers
+    def __init__(self, app: ASGIApp, headers: SecurityHeaders, shell: Shell | None = None) -> None:
+        self._app, self._headers, self._shell = app, headers, shell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer our own routes; let the pages answer the rest."""
@@ -53,6 +54,8 @@ class Edge:
             if is_ours:
                 request = Request(scope, receive)
                 answer = await routes.find(path, scope["method"])(request)
+            elif self._shell and self._shell.answers(path, scope["method"]):
+                answer = await self._shell.page(Request(scope))
             else:
                 _require_page_request(Request(scope))
                 answer = self._app
@@ -87,9 +90,9 @@ def _require_page_request(request: Request) -> None:
     if origins.is_foreign(request):
         raise errors.Forbidden("Only this site's own pages may upload.")
     length = request.headers.get("content-length", "")
-    if request.method != "DELETE" and not length.isdigit():
+    if request.method != "DELETE" and not length.isdecimal():
         raise LengthRequired("An upload must say its length.")
-    if length and int(length[:15]) > bodies.LENGTH_MAX:
+    if length.isdecimal() and int(length[:15]) > bodies.LENGTH_MAX:
         raise errors.TooLarge("The file is larger than 20 MB.")
 
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -77,11 +78,23 @@ def send_at_once() -> None:
 
     Without it each small message to a browser waits some 40 ms for an acknowledgement.
     """
-    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():  # noqa: PTH112, PTH208 - open descriptors, not files
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as found:
-            is_internet = found.family in (socket.AF_INET, socket.AF_INET6)
-            if is_internet and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    descriptors = Path("/proc/self/fd")
+    for entry in list(descriptors.iterdir()) if descriptors.is_dir() else ():
+        with contextlib.suppress(OSError):
+            _send_at_once(os.dup(int(entry.name)))
+
+
+def _send_at_once(copy: int) -> None:
+    """Set the option on a socket by a copy of its descriptor, and close the copy."""
+    try:
+        found = socket.socket(fileno=copy)
+    except OSError:  # not a socket; a copy left open would keep pipes from ending
+        os.close(copy)
+        return
+    with found:
+        is_internet = found.family in (socket.AF_INET, socket.AF_INET6)
+        if is_internet and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def raise_descriptor_limit() -> None:

@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 import structlog
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from core import db, postgres, schema, settings, telemetry, worker
 from core.catalog import demo, registry, sync
 from core.chat import engine
 from core.chat.engine import Engine
-from core.db import Database, System
+from core.db import Database, DatabaseRefused, System
 from core.demonstration import seed
 from core.http import machine
 from core.http.machine import Drain
@@ -90,8 +90,15 @@ def addresses(configured: Settings, stack: AsyncExitStack) -> Addresses:
 
 def _open_database(configured: Settings, stack: AsyncExitStack) -> None:
     where = addresses(configured, stack)
-    if not _is_at_head(where.owner):
-        schema.migrate(where.owner)
+    try:
+        if not _is_at_head(where.owner):
+            schema.migrate(where.owner)
+    except OperationalError as error:
+        if not error.connection_invalidated and error.statement is not None:
+            raise
+        raise DatabaseRefused(
+            "the database does not answer; see DATABASE_URL and DATABASE_OWNER_URL"
+        ) from None
     database = Database(configured, where.web, where.jobs)
     stack.callback(database.close)
     database.verify_roles()

@@ -55,6 +55,16 @@ select format('the web role may reach another''s rows: it is a member of %s', m.
 from pg_auth_members m
 where m.member = 'app_rw'::regrole and m.roleid in ('app_jobs'::regrole, 'app_owner'::regrole);
 
+-- name: reporting
+-- The reporting role reads the reporting views and nothing else; nothing of ours is everybody's.
+select format('%s may %s on %s', coalesce(r.rolname, 'everybody'), a.privilege_type, c.oid::regclass)
+from pg_class c
+cross join lateral aclexplode(c.relacl) a
+left join pg_roles r on r.oid = a.grantee
+where c.relnamespace in ('app'::regnamespace, 'jobs'::regnamespace, 'reporting'::regnamespace)
+  and (a.grantee = 0 or r.rolname = 'purser_reporting'
+    and (c.relnamespace <> 'reporting'::regnamespace or a.privilege_type <> 'SELECT'));
+
 -- name: definer
 -- A function that runs with its owner's rights fixes its search path and is not everybody's.
 select format('%s: %s', p.oid::regprocedure, case

@@ -58,12 +58,16 @@ where d.tenant_id is null or e.tenant_id is null
       e.completion_tokens, e.reasoning_tokens, e.list_nusd, e.billed_nusd);
 
 -- name: generation_once
--- The generation of a settled call is registered, and for this call alone.
-select format('call %s: its generation is %s', c.call_id,
-  case when g.call_id is null then 'not registered' else 'call ' || g.call_id || '''s' end)
+-- The generation of a settled call is registered, and a registered one is that of its call.
+select format('call %s: its generation is not registered', c.call_id)
 from app.calls c
 left join app.generations g on g.generation_id = c.generation_id
-where c.state = 'settled' and c.generation_id is not null and g.call_id is distinct from c.call_id;
+where c.state = 'settled' and c.generation_id is not null and g.generation_id is null
+union all
+select format('call %s: a generation is registered for it that is not its own', g.call_id)
+from app.generations g
+left join app.calls c on c.tenant_id = g.tenant_id and c.call_id = g.call_id
+where c.generation_id is distinct from g.generation_id;
 
 -- name: lookup_call
 select format('call %s: looked up while %s', l.call_id, coalesce(c.state, 'missing'))

@@ -144,6 +144,7 @@ class Receipt:
     billed_nusd: int | None
     cost_source: str | None
     final: bool | None
+    generation_known: bool
 
 
 _ADMIT = "select * from verbs.admit(jsonb_populate_record(null::verbs.admission, %s))"

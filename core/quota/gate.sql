@@ -234,13 +234,16 @@ create type settlement as (
   needs_lookup boolean, actor text);
 
 -- What was booked for a call. `code`: 'ok' now, 'settled' before, 'stale' when the lease is another's.
-create type receipt as (code text, list_nusd bigint, billed_nusd bigint, cost_source text, final boolean);
+-- `generation_known`: another call named the same generation before, which no provider should let be.
+create type receipt as (code text, list_nusd bigint, billed_nusd bigint, cost_source text, final boolean,
+  generation_known boolean);
 
 create function receipt_of(p_tenant uuid, p_call uuid, p_code text) returns receipt
 language sql stable set search_path = app, verbs, pg_temp as $$
   select row(p_code, sum(list_nusd)::bigint, sum(billed_nusd)::bigint,
       (array_agg(cost_source order by event_id desc))[1],
-      not exists (select from lookups l where l.tenant_id = p_tenant and l.call_id = p_call))::receipt
+      not exists (select from lookups l where l.tenant_id = p_tenant and l.call_id = p_call),
+      false)::receipt
     from usage_events where tenant_id = p_tenant and call_id = p_call;
 $$;
 
@@ -280,12 +283,12 @@ end $$;
 
 create function settle(s settlement) returns receipt
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
-declare c calls; e usage_events;
+declare c calls; e usage_events; known boolean := false;
 begin
   perform set_config('app.tenant_id', s.tenant_id::text, true);
   select * into c from calls where tenant_id = s.tenant_id and call_id = s.call_id for update;
   if not found or c.lease_token <> s.lease_token then
-    return row('stale', null, null, null, null)::receipt;
+    return row('stale', null, null, null, null, false)::receipt;
   elsif c.state = 'settled' then
     return receipt_of(s.tenant_id, s.call_id, 'settled');
   end if;
@@ -301,13 +304,14 @@ begin
   if s.generation_id is not null then
     insert into generations(generation_id, tenant_id, call_id)
       values (s.generation_id, s.tenant_id, s.call_id) on conflict do nothing;
+    known := not found;
     if s.needs_lookup then
       insert into lookups(tenant_id, call_id, provider, generation_id, due_at)
         values (s.tenant_id, s.call_id, c.provider, s.generation_id, clock_timestamp() + interval '1 s');
     end if;
   end if;
   return row('ok', s.list_nusd, s.billed_nusd, s.cost_source,
-    s.generation_id is null or not s.needs_lookup)::receipt;
+    s.generation_id is null or not s.needs_lookup, known)::receipt;
 end $$;
 
 -- Books the truth about a settled call, once: an adjustment event with the differences, and the money.
@@ -319,7 +323,7 @@ begin
   perform set_config('app.tenant_id', s.tenant_id::text, true);
   select * into c from calls where tenant_id = s.tenant_id and call_id = s.call_id for update;
   if not found or c.state = 'open' then
-    return row('stale', null, null, null, null)::receipt;
+    return row('stale', null, null, null, null, false)::receipt;
   end if;
   perform from usage_events where tenant_id = s.tenant_id and call_id = s.call_id
     and (kind = 'adjustment' or cost_source = 'provider'

@@ -8,15 +8,16 @@ from uuid import UUID
 
 import pandas as pd
 import streamlit as st
+from sqlalchemy.orm import Session
 
-from core import db, errors, settings
+from core import db, settings
 from core.analytics import budgets
 from core.analytics.budgets import KeyUse
 from core.identity import keys, tenants
 from core.identity.access import Principal, Role, Scope
 from core.identity.keys import IssuedKey, Key
-from core.money import NotMoney, parse_usd, show
-from pages.widgets import refusals, shown
+from core.money import parse_usd, show
+from pages.widgets import acts, shown
 from pages.widgets import session as tab
 from pages.widgets.text import plain
 
@@ -24,6 +25,7 @@ _LIVES: dict[str, int | None] = {
     "30 days": 30, "90 days": 90, "1 year": 365, "Until revoked": None,
 }  # fmt: skip
 _SCOPES = {Scope.CHAT: "Ask models", Scope.MODELS: "List models"}
+_ISSUED = "issued_key"
 _UNUSED = KeyUse(0, None)
 
 
@@ -35,8 +37,9 @@ def draw(who: Principal) -> None:
         _new(who, head)
         every = _choice(who)
         rows, uses, owners = _read(who, every=every)
+        _show_issued()
         if rows:
-            st.caption(f"Months are those of {plain(who.time_zone)}; times are {shown.zone()}.")
+            st.caption(_zones(who))
             _table(rows, uses, owners)
             _revoke(who, [row for row in rows if _state(row) == "Active"])
         else:
@@ -69,36 +72,45 @@ def _read(
 
 def _new(who: Principal, place: st.delta_generator.DeltaGenerator) -> None:
     with (
-        place.popover("New key", icon=":material/add:", key="key_new"),
-        st.form("key_form", border=False),
+        place.popover("New key", icon=":material/add:", key=acts.fresh("key_new")),
+        st.form(acts.fresh("key_form"), border=False),
     ):
-        name = st.text_input("Name", placeholder="What uses it", max_chars=100, key="key_name")
+        name = st.text_input(
+            "Name", placeholder="What uses it", max_chars=100, key=acts.fresh("key_name")
+        )
         scopes = st.pills(
             "May", list(_SCOPES), selection_mode="multi", default=list(_SCOPES),
-            format_func=_SCOPES.__getitem__, key="key_scopes",
+            format_func=_SCOPES.__getitem__, key=acts.fresh("key_scopes"),
         )  # fmt: skip
         budget = st.text_input(
             "Budget a month, in USD", placeholder="No budget of its own", max_chars=20,
-            key="key_budget", help="The key is refused once its calls of a month cost this much.",
+            key=acts.fresh("key_budget"),
+            help="The key is refused once its calls of a month cost this much.",
         )  # fmt: skip
-        life = st.selectbox("Valid for", list(_LIVES), index=1, key="key_life")
+        life = st.selectbox("Valid for", list(_LIVES), index=1, key=acts.fresh("key_life"))
         if st.form_submit_button("Create key", type="primary"):
             _issue(who, name, [str(scope) for scope in scopes], budget, _LIVES.get(life))
 
 
 def _issue(who: Principal, name: str, scopes: list[str], budget: str, days: int | None) -> None:
-    try:
-        budget_nusd = parse_usd(budget) if budget.strip() else None
-        expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
-        with db.transaction(who) as session:
-            issued = keys.issue(
-                session, who, name, scopes=scopes, budget_nusd=budget_nusd, expires_at=expires_at
-            )
-    except NotMoney:
-        st.warning("The budget is an amount in USD, such as 12.50.", icon=":material/info:")
-    except errors.Refusal as refusal:
-        refusals.show(refusal)
-    else:
+    issued = acts.attempt(
+        who,
+        lambda session: keys.issue(
+            session, who, name, scopes=scopes,
+            budget_nusd=parse_usd(budget) if budget.strip() else None,
+            expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
+        ),
+    )  # fmt: skip
+    if issued is not None:
+        tab.keep(_ISSUED, issued)
+        acts.renew()
+
+
+def _show_issued() -> None:
+    """Show the secret of a key made in the run before, and forget it."""
+    issued = tab.holds(_ISSUED)
+    tab.drop(_ISSUED)
+    if isinstance(issued, IssuedKey):
         _show_once(issued)
 
 
@@ -157,23 +169,31 @@ def _table(rows: tuple[Key, ...], uses: dict[UUID, KeyUse], owners: dict[UUID, s
 def _revoke(who: Principal, live: list[Key]) -> None:
     if not live:
         return
-    with st.popover("Revoke a key", icon=":material/key_off:", key="key_revoke"):
+    with st.popover("Revoke a key", icon=":material/key_off:", key=acts.fresh("key_revoke")):
         names = {row.key_id: f"{row.name} ({row.prefix}…)" for row in live}
-        chosen = st.selectbox("Key", list(names), format_func=names.__getitem__, key="key_chosen")
+        chosen = st.selectbox(
+            "Key", list(names), format_func=names.__getitem__, key=acts.fresh("key_chosen")
+        )
         st.markdown(
             "Programs that use this key are refused at once, for good. Calls that run now end"
             " normally, and what the key did stays in your usage."
         )
-        if st.button("Revoke this key", type="primary", key="key_revoke_now"):
-            try:
-                with db.transaction(who) as session:
-                    keys.revoke(session, who, chosen)
-            except errors.Refusal as refusal:
-                refusals.show(refusal)
-            else:
-                st.toast(f"Revoked {plain(names[chosen])}.", icon=":material/check:")
-                tab.drop("key_chosen")
-                st.rerun()
+        if st.button("Revoke this key", type="primary", key=acts.fresh("key_revoke_now")):
+            said = acts.attempt(who, lambda session: _end(session, who, chosen, names[chosen]))
+            if said is not None:
+                acts.done(said)
+
+
+def _end(session: Session, who: Principal, key_id: UUID, name: str) -> str:
+    keys.revoke(session, who, key_id)
+    return f"Revoked {plain(name)}."
+
+
+def _zones(who: Principal) -> str:
+    """Which zone the table's months and times are in."""
+    if who.time_zone == shown.zone():
+        return f"Months and times are those of {plain(who.time_zone)}."
+    return f"Months are those of {plain(who.time_zone)}, times of {plain(shown.zone())}."
 
 
 def _state(row: Key) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from core import db, errors
+from core import db
 from core.identity import sessions
 from core.identity.access import SignedIn
 from core.identity.sessions import OpenSession
-from pages.widgets import refusals, shown
+from pages.widgets import acts, shown
 from pages.widgets.text import plain
 
 _SHOWN_MAX = 20
@@ -44,33 +42,27 @@ def _row(signed_in: SignedIn, row: OpenSession) -> None:
     if row.is_this:
         line.badge("This browser", icon=":material/check:", color="green")
         return
-    with line.popover("Sign out", key=f"end_{row.session_id}"):
+    with line.popover("Sign out", key=acts.fresh(f"end_{row.session_id}")):
         st.markdown("That browser is signed out at once. Answers that run there are finished.")
         if st.button("Sign that browser out", type="primary", key=f"end_now_{row.session_id}"):
-            _act(
-                signed_in,
-                lambda session: sessions.end_one(session, signed_in, row.session_id),
-                "That browser is signed out.",
-            )
+            said = acts.attempt(signed_in.who, lambda session: _end_one(session, signed_in, row))
+            if said is not None:
+                acts.done(said)
+
+
+def _end_one(session: Session, signed_in: SignedIn, row: OpenSession) -> str:
+    sessions.end_one(session, signed_in, row.session_id)
+    return f"{shown.browser(row.user_agent)} is signed out."
 
 
 def _end_others(signed_in: SignedIn, place: st.delta_generator.DeltaGenerator) -> None:
-    with place.popover("Sign out everywhere else", icon=":material/logout:", key="end_others"):
+    with place.popover(
+        "Sign out everywhere else", icon=":material/logout:", key=acts.fresh("end_others")
+    ):
         st.markdown("Every other browser is signed out at once. You stay signed in here.")
         if st.button("Sign out all others", type="primary", key="end_others_now"):
-            _act(
-                signed_in,
-                lambda session: sessions.end_others(session, signed_in),
-                "Every other browser is signed out.",
+            ended = acts.attempt(
+                signed_in.who, lambda session: sessions.end_others(session, signed_in)
             )
-
-
-def _act(signed_in: SignedIn, work: Callable[[Session], object], said: str) -> None:
-    try:
-        with db.transaction(signed_in.who) as session:
-            work(session)
-    except errors.Refusal as refusal:
-        refusals.show(refusal)
-    else:
-        st.toast(said, icon=":material/check:")
-        st.rerun()
+            if ended is not None:
+                acts.done(f"Signed out elsewhere: {ended}.")

@@ -1,5 +1,6 @@
 """One act of a page: runs it in one transaction, says what came of it, and shows a refusal as such.
-Asking first is the caller's, who knows what will happen."""
+Asking first is the caller's, who knows what will happen. Afterwards what asked is closed and empty,
+so that a second press cannot act again."""
 
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ from core import db, errors
 from core.db import Who
 from core.money import NotMoney
 from pages.widgets import refusals
+from pages.widgets import session as tab
 
 T = TypeVar("T")
+_ROUND = "acts_done"
 
 
 def attempt(who: Who, work: Callable[[Session], T]) -> T | None:
@@ -32,4 +35,15 @@ def attempt(who: Who, work: Callable[[Session], T]) -> T | None:
 def done(said: str) -> None:
     """Say that it is done (`said` is Markdown) and draw the page anew, with what changed."""
     st.toast(said, icon=":material/check:")
+    renew()
+
+
+def renew() -> None:
+    """Draw the page anew, with every widget whose key is of `fresh` closed and empty."""
+    tab.keep(_ROUND, tab.recall(_ROUND, 0) + 1)
     st.rerun()
+
+
+def fresh(name: str) -> str:
+    """A widget's key that changes with every act done."""
+    return f"{name}_{tab.recall(_ROUND, 0)}"

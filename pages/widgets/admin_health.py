@@ -51,8 +51,8 @@ def _card(title: str, trouble: str | None, lines: Mapping[str, str]) -> None:
         )  # fmt: skip
         for label, value in lines.items():
             line = st.container(horizontal=True)
-            line.markdown(f":gray[{label}]", width="stretch")
-            line.markdown(value, width="content")
+            line.markdown(f":gray[{label}]", width="content")
+            line.markdown(value, width="stretch", text_alignment="right")
 
 
 def _database(health: Health) -> None:
@@ -148,7 +148,7 @@ def _held_row(operator: Operator, price: HeldPrice) -> None:
         f" {shown.ago(price.listed_at)}]]",
         width="stretch",
     )
-    with line.popover("Decide", key=f"price_{price.price_id}"):
+    with line.popover("Decide", key=acts.fresh(f"price_{price.price_id}")):
         st.markdown(f"Now: {_rates(price.accepted_terms)}  \nListed: {_rates(price.terms)}")
         st.markdown(
             "Accepted, it is charged from the next call on. Rejected, it is not asked again."

@@ -42,6 +42,7 @@ def draw(operator: Operator, row: TenantRow) -> None:
         found = limits.of(session, row.tenant_id, subject, subject_id)
     left, right = st.columns([3, 2], gap="medium")
     with left:
+        st.caption("What is set here, else what the plan says.")
         _table(found)
     with right:
         _change(operator, row, subject, subject_id)
@@ -71,12 +72,14 @@ def _said(name: LimitName, maximum: int | None) -> str:
 
 
 def _change(operator: Operator, row: TenantRow, subject: Subject, subject_id: UUID) -> None:
-    with st.form("limit_form"):
+    with st.form(acts.fresh("limit_form")):
         name = st.selectbox(
-            "Limit", list(_TITLES), format_func=_TITLES.__getitem__, key="limit_name"
+            "Limit", list(_TITLES), format_func=_TITLES.__getitem__, key=acts.fresh("limit_name")
         )
-        act = st.selectbox("Change", _ACTS, key="limit_act")
-        value = st.text_input("At most", key="limit_value", placeholder="Only for “Set to”")
+        act = st.selectbox("Change", _ACTS, key=acts.fresh("limit_act"))
+        value = st.text_input(
+            "At most", key=acts.fresh("limit_value"), placeholder="Only for “Set to”"
+        )
         st.caption("Applies to the next call. Calls that run are not stopped.")
         if st.form_submit_button("Change the limit", type="primary"):
             changed = acts.attempt(

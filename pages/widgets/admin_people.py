@@ -35,6 +35,8 @@ def draw(operator: Operator, row: TenantRow) -> None:
     if not people:
         st.caption("Nobody yet. Add a person, who can then sign in with the password you set.")
         return
+    active = sum(person.active for person in people)
+    st.caption(f"{active:,} of {len(people):,} can sign in.")
     st.dataframe(
         pd.DataFrame(
             {
@@ -52,14 +54,14 @@ def draw(operator: Operator, row: TenantRow) -> None:
 
 def _add(operator: Operator, row: TenantRow, place: st.delta_generator.DeltaGenerator) -> None:
     with (
-        place.popover("Add a person", icon=":material/person_add:", key="person_new"),
-        st.form("person_form", border=False),
+        place.popover("Add a person", icon=":material/person_add:", key=acts.fresh("person_new")),
+        st.form(acts.fresh("person_form"), border=False),
     ):
-        email = st.text_input("E-mail", key="person_email")
-        name = st.text_input("Name", key="person_name")
-        role = st.selectbox("Role", [role.value for role in Role], key="person_role")
+        email = st.text_input("E-mail", key=acts.fresh("person_email"))
+        name = st.text_input("Name", key=acts.fresh("person_name"))
+        role = st.selectbox("Role", [role.value for role in Role], key=acts.fresh("person_role"))
         password = st.text_input(
-            "First password", type="password", key="person_password", help=_FIRST_HELP,
+            "First password", type="password", key=acts.fresh("person_password"), help=_FIRST_HELP,
             autocomplete="new-password",
         )  # fmt: skip
         st.caption(f"They can sign in to {plain(row.name)} at once.")

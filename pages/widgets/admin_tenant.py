@@ -48,19 +48,20 @@ def _facts(row: TenantRow) -> None:
 
 def _grant(operator: Operator, row: TenantRow, place: st.delta_generator.DeltaGenerator) -> None:
     with (
-        place.popover("Grant credit", icon=":material/add_card:", key="grant"),
-        st.form("grant_form", border=False),
+        place.popover("Grant credit", icon=":material/add_card:", key=acts.fresh("grant")),
+        st.form(acts.fresh("grant_form"), border=False),
     ):
-        amount = st.text_input("Amount in USD", placeholder="25.00", key="grant_amount")
-        reason = st.text_input("Reason", max_chars=500, key="grant_reason")
+        amount = st.text_input("Amount in USD", placeholder="25.00", key=acts.fresh("grant_amount"))
+        reason = st.text_input("Reason", max_chars=500, key=acts.fresh("grant_reason"))
         key = st.text_input(
-            "Key", max_chars=200, key="grant_key", placeholder="Such as the invoice's number",
+            "Key", max_chars=200, key=acts.fresh("grant_key"),
+            placeholder="Such as the invoice's number",
             help="The same key never grants twice, however often it is sent.",
         )  # fmt: skip
         until = st.date_input(
             "Valid until",
             value=None,
-            key="grant_until",
+            key=acts.fresh("grant_until"),
             help="Empty: for good. Otherwise to the end of that day, UTC.",
         )
         st.caption(f"Adds credit to {plain(row.name)} at once; its debt is paid first.")
@@ -93,7 +94,7 @@ def _suspension(
 ) -> None:
     active = row.status == "active"
     label, icon = ("Suspend", ":material/block:") if active else ("Activate", ":material/undo:")
-    with place.popover(label, icon=icon, key="suspension"):
+    with place.popover(label, icon=icon, key=acts.fresh("suspension")):
         if active:
             st.markdown(
                 f"Everybody in {plain(row.name)} is refused at once, in the browser and by API key."
@@ -101,7 +102,7 @@ def _suspension(
             )
         else:
             st.markdown(f"{plain(row.name)} may work again at once, with everything it had.")
-        if st.button(f"{label} this tenant", type="primary", key="suspension_now"):
+        if st.button(f"{label} this tenant", type="primary", key=acts.fresh("suspension_now")):
             said = acts.attempt(
                 operator, lambda session: _switch(session, operator, row, active=not active)
             )

@@ -106,15 +106,17 @@ def _title(row: TenantRow, names: Counter[str]) -> str:
 
 def _new(operator: Operator, place: st.delta_generator.DeltaGenerator) -> None:
     with (
-        place.popover("New tenant", icon=":material/add:", key="tenant_new"),
-        st.form("tenant_form", border=False),
+        place.popover("New tenant", icon=":material/add:", key=acts.fresh("tenant_new")),
+        st.form(acts.fresh("tenant_form"), border=False),
     ):
-        name = st.text_input("Name", max_chars=200, key="new_name")
-        plan = st.selectbox("Plan", _PLANS, key="new_plan")
-        mode = st.selectbox("Mode", MODES, key="new_mode")
-        zone = st.text_input("Time zone", "UTC", key="new_zone", help="Such as Europe/Berlin.")
+        name = st.text_input("Name", max_chars=200, key=acts.fresh("new_name"))
+        plan = st.selectbox("Plan", _PLANS, key=acts.fresh("new_plan"))
+        mode = st.selectbox("Mode", MODES, key=acts.fresh("new_mode"))
+        zone = st.text_input(
+            "Time zone", "UTC", key=acts.fresh("new_zone"), help="Such as Europe/Berlin."
+        )
         credit = st.text_input(
-            "Credit in USD", placeholder="The sign-up promotion", key="new_credit"
+            "Credit in USD", placeholder="The sign-up promotion", key=acts.fresh("new_credit")
         )
         st.caption("Creates the tenant and its wallet. People are added next.")
         if st.form_submit_button("Create tenant", type="primary"):

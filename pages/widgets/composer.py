@@ -24,10 +24,11 @@ _STARTED, _REFUSED, _DRAFT = "_started", "_refused", "_draft"
 
 
 @dataclass(frozen=True, slots=True)
-class _Started:
-    """An answer begun in this run's callback, with the question it answers."""
+class Started:
+    """An answer begun in this run's callback, and the question just asked (None: an old one)."""
 
     live: Live
+    question: str | None
 
 
 def send(text: str) -> None:
@@ -67,14 +68,19 @@ def show_branch(message_id: UUID) -> None:
         session.keep(_REFUSED, refusal)
 
 
-def take_started() -> Live | None:
+def has_started() -> bool:
+    """Whether this run's callback began an answer: then everything else can wait."""
+    return isinstance(session.holds(_STARTED), Started)
+
+
+def take_started() -> Started | None:
     """The answer that this run's callback began, once."""
     kept = session.holds(_STARTED)
     session.drop(_STARTED)
-    return kept.live if isinstance(kept, _Started) else None
+    return kept if isinstance(kept, Started) else None
 
 
-def draw_refusal(offer: Offer) -> None:
+def _draw_refusal(offer: Offer) -> None:
     """Draw why the last message was refused, with the way on; it stays until the next one."""
     refusal = session.holds(_REFUSED)
     if not isinstance(refusal, errors.Refusal):
@@ -90,19 +96,20 @@ def draw_refusal(offer: Offer) -> None:
 
 
 def draw(
-    offer: Offer, *, model_id: str | None, conversation: str, on_stop: Callable[[], None] | None
+    offer: Offer, *, model_id: str | None, on_stop: Callable[[], None] | None
 ) -> Callable[[Principal], None]:
-    """Draw the composer; `model_id` is what `conversation` (its id) last used, `on_stop` stops the
+    """Draw the composer; `model_id` is what the conversation last used, `on_stop` stops the
     running answer: from any tab, where the composer's own button is only in the one that asked.
 
     Returns the function that fills in what is left to spend: it reads, so it may come later.
     """
-    if session.recall(_MODEL_OF, "?") != conversation:
-        session.keep(_MODEL_OF, conversation)
+    if session.recall(_MODEL_OF, "?") != address.asked():
+        session.keep(_MODEL_OF, address.asked())
         if model_id in offer.by_id:
             session.keep(_MODEL, model_id)
     session.keep(_MODEL, chosen_model(offer))
     with st.bottom:
+        _draw_refusal(offer)
         row = st.container(horizontal=True, gap="small", vertical_alignment="center")
         row.selectbox(
             "Model", list(offer.by_id), key=_MODEL, width=290, label_visibility="collapsed",
@@ -180,5 +187,5 @@ def _begin(start: Callable[[Principal, UUID | None, Offer], Live], *, draft: str
         if draft:
             session.keep(_DRAFT, draft)
         return
-    session.keep(_STARTED, _Started(live))
+    session.keep(_STARTED, Started(live, draft or None))
     session.keep(_MODEL_OF, str(live.conversation_id))

@@ -3,6 +3,7 @@ only reads; leaving it changes nothing for the answer, except when the person pr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import streamlit as st
@@ -14,13 +15,18 @@ from core.identity.access import Principal
 from pages.widgets import messages, runs, session
 from pages.widgets.text import Cleaner
 
+_PATIENCE_S = 0.3
 _WAITING = ":shimmer[Thinking …]"
 
 
-def attach(who: Principal, live: Live, *, meanwhile: Callable[[], None]) -> None:
+def _nothing() -> None:
+    """Nothing waits to be drawn."""
+
+
+def attach(who: Principal, live: Live, *, meanwhile: Callable[[], None] = _nothing) -> None:
     """Stream the answer to its end, then draw the page anew. `meanwhile` is called once, as soon as
     nothing waits to be drawn: for what would delay the first words."""
-    _watch(who, live, _Once(lambda: None))
+    _watch(who, live, _Once(_nothing))
     run_number = runs.newest()
     try:
         with st.chat_message("assistant", avatar=messages.ANSWER_ICON):
@@ -56,9 +62,12 @@ def _pieces(
     """The answer, safe to draw; what cannot be judged yet comes with the next piece."""
     cleaner = Cleaner()
     is_first = True
+    patient_until = time.monotonic() + _PATIENCE_S
 
     def tick() -> None:
-        meanwhile()
+        # A tick may come just before the first piece, so silence alone must have lasted a while.
+        if not is_first or time.monotonic() > patient_until:
+            meanwhile()
         session.tick()
 
     for piece in turns.follow(who, live, tick=tick):

@@ -37,13 +37,12 @@ class Acts:
     show_branch: Callable[[UUID], None]
 
 
-def draw_all(messages: Sequence[Shown], offer: Offer, acts: Acts, *, busy: bool = False) -> None:
-    """Draw stored messages in their order; while an answer runs (`busy`) none can be made anew."""
-    for message in messages:
-        if message.role == "user":
-            question(message.content)
-        else:
-            _stored_answer(message, offer, acts, busy=busy)
+def draw(message: Shown, offer: Offer, acts: Acts, *, busy: bool) -> None:
+    """Draw one stored message; while an answer runs (`busy`) none can be made anew."""
+    if message.role == "user":
+        question(message.content)
+    else:
+        _answer(message, offer, acts, busy=busy)
 
 
 def question(text: str) -> None:
@@ -52,7 +51,7 @@ def question(text: str) -> None:
         st.markdown(clean(text, keeps_lines=True))
 
 
-def _stored_answer(message: Shown, offer: Offer, acts: Acts, *, busy: bool) -> None:
+def _answer(message: Shown, offer: Offer, acts: Acts, *, busy: bool) -> None:
     with st.chat_message("assistant", avatar=ANSWER_ICON):
         if message.left_out:
             left_out(message.left_out)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import errors
+from pages.widgets.shown import moment, zone
 from pages.widgets.text import clean
 
 _CALM = ":material/info:"
@@ -33,6 +34,7 @@ _MANNERS: tuple[tuple[type[errors.Refusal], _Manner], ...] = (
     (errors.LimitReached, _Manner("A limit is reached", _LIMIT)),
     (errors.NotSignedIn, _Manner("Please sign in again", ":material/login:")),
     (errors.Forbidden, _Manner("This is not allowed", ":material/lock:")),
+    (errors.Conflict, _Manner("Not just now", _CALM)),
     (errors.NotFound, _Manner("Nothing here", ":material/search_off:")),
     (errors.ModelNotFound, _Manner("No such model", _CALM)),
     (errors.ModelForbidden, _Manner("This model cannot be used", _CALM)),
@@ -76,7 +78,7 @@ def figures(refusal: errors.LimitReached) -> str:
     else:
         parts.append(f"used {refusal.used} of {refusal.maximum}")
     if refusal.resets_at is not None:
-        parts.append(f"resets {refusal.resets_at:%-d %B %Y %H:%M} UTC")
+        parts.append(f"resets {moment(refusal.resets_at)} ({zone()})")
     return " · ".join(parts)
 
 

@@ -3,16 +3,18 @@ keeps between runs. The only user of Streamlit's session state, which is never a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.identity import sessions
 from core.identity.access import Operator, Principal, Role, SignedIn
 
 COOKIE = "purser_session"
 SIGN_IN_FIRST = "Please sign in to see this page."
-_OWNER = "_owner"
+_OWNER, _LOOKED_UP = "_owner", "_looked_up"
 
 T = TypeVar("T")
 
@@ -24,14 +26,35 @@ def token() -> str | None:
 
 
 def signed_in() -> SignedIn | None:
-    """Whoever this connection's cookie stands for now; a tab of somebody else is emptied first."""
+    """Whoever this connection's cookie stands for, looked up once in each run.
+
+    A tab that was somebody else's is emptied first.
+    """
+    run = _run()
+    known = st.session_state.get(_LOOKED_UP)
+    if isinstance(known, _LookedUp) and run is not None and known.run is run:
+        return known.found
     found = sessions.who(token())
     principal = found.principal if found else None
     owner = (str(found.user_id), str(principal.tenant_id) if principal else "") if found else None
     if st.session_state.get(_OWNER) not in (None, owner):
         st.session_state.clear()
     st.session_state[_OWNER] = owner
+    st.session_state[_LOOKED_UP] = _LookedUp(run, found)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _LookedUp:
+    """What one run found out. `run` is an object that Streamlit makes anew for every run."""
+
+    run: object
+    found: SignedIn | None
+
+
+def _run() -> object:
+    context = get_script_run_ctx(suppress_warning=True)
+    return context.cursors if context else None
 
 
 def require_signed_in() -> SignedIn:

@@ -30,7 +30,7 @@ def draw(who: Principal) -> None:
         )  # fmt: skip
         search = st.text_input(
             "Search chats", type="search", placeholder="Search chats", live=True, key=_SEARCH,
-            label_visibility="collapsed", max_chars=200,
+            label_visibility="collapsed",
         )  # fmt: skip
         with db.transaction(who) as opened:
             rows = conversations.listing(opened, who, search=(search or "").replace("\x00", ""))

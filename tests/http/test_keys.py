@@ -9,7 +9,7 @@ from sqlalchemy import text
 from core import db
 from core.identity import keys
 from tests.factories import TESTS
-from tests.http.serving import Client, Service, a_client, question
+from tests.http.serving import Client, Service, a_client, calls_of, question
 
 ROUTES = [("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/models/a/b")]
 SHAPE = {"message", "type", "code", "param", "request_id"}
@@ -82,6 +82,22 @@ def test_an_expired_key_is_dead(service: Service, client: Client, model: str) ->
             {"k": client.key_id},
         )
     check_401(service.ask(client.key, model))
+
+
+def test_a_disabled_person_and_a_suspended_team_may_not(service: Service, model: str) -> None:
+    gone, suspended = a_client(), a_client()
+    change = {
+        "update app.users set status = 'disabled' where user_id = :id": gone.place.user_id,
+        "update app.tenants set status = 'suspended' where tenant_id = :id": (
+            suspended.place.tenant_id
+        ),
+    }
+    with db.transaction(TESTS) as session:
+        for statement, subject in change.items():
+            session.execute(text(statement), {"id": subject})
+    assert service.ask(gone.key, model).status_code == 401
+    assert service.ask(suspended.key, model).status_code == 403
+    assert calls_of(gone.place) == calls_of(suspended.place) == 0
 
 
 def test_a_key_without_the_scope_may_not(service: Service, model: str) -> None:

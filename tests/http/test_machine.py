@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import resource
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
 from core.chat.engine import Engine
 from core.http import machine
 from core.http.machine import Drain
+
+DESCRIPTORS = Path("/proc/self/fd")
 
 
 def no_delay(sock: socket.socket) -> bool:
@@ -36,9 +38,9 @@ def test_listening_sockets_send_at_once_and_so_do_those_they_accept() -> None:
 
 def test_looking_at_descriptors_closes_none_of_them() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(DESCRIPTORS.iterdir()))
         machine.send_at_once()
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(list(DESCRIPTORS.iterdir())) == before
         assert listener.fileno() > 0
 
 

@@ -15,17 +15,22 @@ from sqlalchemy import text
 
 from core import db, errors, schema, settings
 from core.chat import engine
-from core.db import Database
+from core.db import Database, DatabaseRefused
+from core.demonstration import script
 from core.http import process
+from core.identity import keys
 from tests.factories import TESTS
 from tests.processes import AppProcess
 
 
 @pytest.fixture
 def _own_process(database: Database) -> Iterator[None]:
-    """Give this worker its database back, whatever the test installed."""
+    """Give this worker its database and engine back, whatever the test installed."""
+    before = engine._engine
+    engine.install(None)
     yield
     db.install(database)
+    engine.install(before)
 
 
 @pytest.mark.usefixtures("_own_process")
@@ -53,6 +58,19 @@ def test_a_first_start_brings_everything_and_the_end_takes_it_back(
     assert at_head
     with pytest.raises(errors.Unavailable):
         engine.current()
+
+
+def test_a_database_that_does_not_answer_is_said_in_a_sentence(data_dir: Path) -> None:
+    away = SecretStr("postgresql://canary:secret@127.0.0.1:1/app")
+    configured = settings.load().model_copy(update={"database_url": away})
+
+    async def live() -> None:
+        async with process.running(configured):
+            pass
+
+    with pytest.raises(DatabaseRefused, match="DATABASE_URL") as refused:
+        asyncio.run(live())
+    assert "secret" not in str(refused.value)
 
 
 @pytest.fixture(scope="module")
@@ -89,25 +107,30 @@ def test_a_foreign_page_gets_no_socket_of_the_real_server(served: AppProcess) ->
     assert refused.status_code == 403
 
 
+def demo_key(url: str) -> str:
+    """A key of the demo person, made in the served process's database."""
+    own = Database(settings.current(), url)
+    try:
+        with own.transaction(TESTS) as session:
+            person = session.execute(
+                text(
+                    "select m.tenant_id, m.user_id from app.memberships m"
+                    " join app.users u using (user_id) where u.email = :email limit 1"
+                ),
+                {"email": script.DEMO_EMAIL},
+            ).one()
+            issued = keys.issue(
+                session, TESTS, "drain", tenant_id=person.tenant_id, user_id=person.user_id
+            )
+            return issued.secret
+    finally:
+        own.close()
+
+
 def test_a_running_answer_is_cut_and_settled_when_the_server_is_told_to_end(
     served: AppProcess,
 ) -> None:
-    made = served.command("tenant", "create", "Drained", "--credits", "5", "--json")
-    tenant = httpx2.Response(200, content=made.stdout).json()["id"]
-    person = ("--tenant", tenant, "--email", "drained@example.com", "--role", "member")
-    served.command("user", "create", *person, "--json")
-    key = served.command(
-        "key",
-        "create",
-        "--tenant",
-        tenant,
-        "--user",
-        "drained@example.com",
-        "--name",
-        "k",
-        "--json",
-    )
-    secret = httpx2.Response(200, content=key.stdout).json()["key"]
+    secret = demo_key(served.environment["DATABASE_URL"])
     lines: list[str] = []
 
     def listen() -> None:

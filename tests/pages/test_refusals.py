@@ -1,0 +1,67 @@
+"""Every refusal of the core is drawn by one function, with its figures and without a traceback."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core import errors
+from pages.widgets import refusals
+
+
+def kinds(parent: type[errors.Refusal] = errors.Refusal) -> list[type[errors.Refusal]]:
+    found = [parent]
+    for child in parent.__subclasses__():
+        found += kinds(child)
+    return found
+
+
+def a_refusal(kind: type[errors.Refusal]) -> errors.Refusal:
+    if issubclass(kind, errors.LimitReached):
+        return kind(
+            "Your budget of $5 is used.", limit="monthly_usd", scope="user", used="$5.00",
+            maximum="$5.00", resets_at=datetime(2026, 12, 1, tzinfo=UTC),
+        )  # fmt: skip
+    return kind("This costs $5 too much.")
+
+
+def draw() -> None:
+    import streamlit as st  # noqa: PLC0415 - AppTest runs this function's text as a script
+
+    from pages.widgets import refusals as tested  # noqa: PLC0415 - as above
+
+    error = st.session_state["error"]
+    if not tested.on_script_error(error):
+        tested.show_failure("abc123")
+
+
+def drawn(error: Exception) -> str:
+    app = AppTest.from_function(draw)
+    app.session_state["error"] = error
+    app.run()
+    assert not app.exception
+    return " ".join(str(e.value) for e in [*app.warning, *app.error])
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
+def test_every_kind_of_refusal_is_drawn_with_its_sentence(kind: type[errors.Refusal]) -> None:
+    words = drawn(a_refusal(kind))
+    assert "\\$5" in words
+    assert words.startswith("**")
+
+
+def test_a_limit_is_drawn_with_whose_it_is_what_is_used_and_when_it_resets() -> None:
+    words = drawn(a_refusal(errors.BudgetReached))
+    assert "monthly budget (yours) · used \\$5.00 of \\$5.00 · resets Dec 1, 2026, 00:00" in words
+
+
+def test_another_error_shows_nothing_but_its_number() -> None:
+    words = drawn(RuntimeError("secret detail"))
+    assert "abc123" in words
+    assert "secret detail" not in words
+
+
+def test_an_error_that_is_no_refusal_is_left_to_the_caller() -> None:
+    assert refusals.on_script_error(RuntimeError("x")) is False
