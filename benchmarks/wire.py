@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
         # uvloop's transports are not subclasses of asyncio.Transport, hence no isinstance here.
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self.usable = False
         self._fail("connection closed early")
 

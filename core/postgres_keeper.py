@@ -47,7 +47,8 @@ def main(data_dir: Path) -> None:
         _remove_zombie(pgdata)
         server = _join(pgdata)
         _configure(server.get_uri())
-    print(server.get_uri(database="app"), flush=True)
+    sys.stdout.write(server.get_uri(database="app") + "\n")
+    sys.stdout.flush()
     sys.stdin.buffer.read()
     with lock:
         server.cleanup()

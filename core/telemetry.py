@@ -37,10 +37,58 @@ lease_losses_total = Counter(
 )
 
 FIELDS = frozenset(
-    ["alarm", "attempts", "call_id", "code", "conversation_id", "count", "delay_s", "duration_ms", "error", "error_at", "event", "exception_at", "generation_known", "job", "kind", "level", "limit", "logger", "method", "model", "name", "outcome", "path", "pid", "port", "process", "provider", "reason", "request_id", "role", "route", "rows", "scope", "seconds", "signal", "source", "state", "status", "stop", "tenant_id", "timestamp", "tokens", "turn_id", "url_host", "version", "amount_nusd", "violations"]
+    [
+        "alarm",
+        "attempts",
+        "call_id",
+        "code",
+        "conversation_id",
+        "count",
+        "delay_s",
+        "duration_ms",
+        "error",
+        "error_at",
+        "event",
+        "exception_at",
+        "generation_known",
+        "job",
+        "kind",
+        "level",
+        "limit",
+        "logger",
+        "method",
+        "model",
+        "name",
+        "outcome",
+        "path",
+        "pid",
+        "port",
+        "process",
+        "provider",
+        "reason",
+        "request_id",
+        "role",
+        "route",
+        "rows",
+        "scope",
+        "seconds",
+        "signal",
+        "source",
+        "state",
+        "status",
+        "stop",
+        "tenant_id",
+        "timestamp",
+        "tokens",
+        "turn_id",
+        "url_host",
+        "version",
+        "amount_nusd",
+        "violations",
+    ]
 )
 
-_SAFE_LIBRARIES = ("uvicorn", "alembic")
+_SAFE_LIBRARIES = ("uvicorn",)
 
 
 def new_request_id() -> str:
@@ -75,7 +123,7 @@ def configure(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("httpx2", "httpcore2", "openai", "uvicorn.access", "procrastinate", "watchdog"):
+    for noisy in ("httpx2", "httpcore2", "openai", "uvicorn.access", "procrastinate", "watchdog", "alembic"):
         logging.getLogger(noisy).setLevel("WARNING")
 
 
@@ -128,7 +176,11 @@ def _foreign(
     """A library's record: who logged it and where; its sentence may hold anything and is dropped."""
     record = event.get("_record")
     if record is not None:
-        spoken = record.name.startswith(_SAFE_LIBRARIES) and isinstance(record.msg, str)
+        spoken = (
+            record.name.startswith(_SAFE_LIBRARIES)
+            and isinstance(record.msg, str)
+            and "\n" not in record.msg
+        )
         event["event"] = record.msg[:200] if spoken else f"{record.module}:{record.lineno}"
         event["name"] = record.name
         if record.exc_info:

@@ -6,6 +6,8 @@ python -m migrations.database_map > docs/database.md
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
+from typing import TypeGuard
 
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql
@@ -32,9 +34,12 @@ def lines() -> Iterator[str]:
         yield f"\n## {room.__name__.split('.')[1]}\n"
         yield (room.__doc__ or "").split("\n")[0]
         for found in vars(room).values():
-            if isinstance(found, type) and issubclass(found, Base) and found is not Base:
-                if found.__module__ == room.__name__:
-                    yield from _table(Base.metadata.tables[f"app.{found.__tablename__}"], found)
+            if _is_table_of(found, room):
+                yield from _table(Base.metadata.tables[f"app.{found.__tablename__}"], found)
+
+
+def _is_table_of(found: object, room: ModuleType) -> TypeGuard[type[Base]]:
+    return isinstance(found, type) and issubclass(found, Base) and found.__module__ == room.__name__
 
 
 def _table(table: Table, of: type[Base]) -> Iterator[str]:
@@ -54,7 +59,9 @@ def _type(column: Column[object]) -> str:
 
 def _notes(column: Column[object]) -> str:
     notes = ["key"] if column.primary_key else []
-    targets = {key.target_fullname.removeprefix("app.").split(".")[0] for key in column.foreign_keys}
+    targets = {
+        key.target_fullname.removeprefix("app.").split(".")[0] for key in column.foreign_keys
+    }
     notes += [f"→ {name}" for name in sorted(targets)]
     notes += ["may be null"] if column.nullable else []
     return ", ".join(notes)

@@ -81,7 +81,10 @@ def test_every_code_a_caller_may_see_is_documented() -> None:
     for refusal in refusals:
         refusals += refusal.__subclasses__()
     for refusal in refusals:
-        if refusal.__module__.startswith("core") and refusal.code not in {"refused", "length_required"}:
+        if refusal.__module__.startswith("core") and refusal.code not in {
+            "refused",
+            "length_required",
+        }:
             assert f"`{refusal.code}`" in text or refusal.status == 500, refusal.code
 
 

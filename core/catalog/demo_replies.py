@@ -20,7 +20,9 @@ _ECHO = re.compile(
 _TITLE = re.compile(
     r"\btitle\b.{0,80}\b(?:chat|conversation)|\b(?:chat|conversation) title\b", re.IGNORECASE
 )
-_ABOUT = re.compile(r"\b(?:who|what) (?:are|is) (?:you|this)\b|\bwhat can (?:you|i) do\b", re.IGNORECASE)
+_ABOUT = re.compile(
+    r"\b(?:who|what) (?:are|is) (?:you|this)\b|\bwhat can (?:you|i) do\b", re.IGNORECASE
+)
 _PIECE = re.compile(r"\s*\S{1,12}|\s+$")
 _WORD = re.compile(r"[a-z][a-z'-]*")
 _DOOR = re.compile(r"\[\[(slow|error|cut|silent|long)(?:\s+(\d{1,6}))?\]\]", re.IGNORECASE)

@@ -31,8 +31,7 @@ from core.catalog.answers import (
     usd_of,
 )
 from core.catalog.failures import read_refusal
-from core.catalog.reading import Deadlines as Deadlines
-from core.catalog.reading import Reading, Watch, conclude, ms_since, provider_error
+from core.catalog.reading import Deadlines, Reading, Watch, conclude, ms_since, provider_error
 from core.catalog.sse import MAX_EVENT_BYTES, EventTooLarge
 
 _FIELDS = """

@@ -120,4 +120,3 @@ class Run:
     def _wait(self) -> None:
         with self._changed:
             self._changed.wait(_LOOK_AGAIN_S)
-

@@ -33,7 +33,12 @@ def operator() -> None:
 @click.option("--tenant", "tenant_name", required=True, help="Its id or exact name.")
 @click.option("--email", required=True)
 @click.option("--name", default="")
-@click.option("--role", default=Role.MEMBER.value, show_default=True, type=click.Choice([role.value for role in Role]))
+@click.option(
+    "--role",
+    default=Role.MEMBER.value,
+    show_default=True,
+    type=click.Choice([role.value for role in Role]),
+)
 @click.option("--cost-center", default=None)
 @click.option("--password-stdin", is_flag=True, help="Else there is no sign-in by password.")
 def create_user(

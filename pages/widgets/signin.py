@@ -8,12 +8,13 @@ from uuid import UUID
 import streamlit as st
 
 from core import errors, settings
-from core.identity import demo_people, passwords, sessions
+from core.demonstration import script
+from core.identity import passwords, sessions
 from pages.widgets import door, exchange, refusals
 
 _DEMO = (
-    ("Member", ":material/person:", demo_people.MEMBER_EMAIL),
-    ("Operator", ":material/shield_person:", demo_people.OPERATOR_EMAIL),
+    ("Member", ":material/person:", script.DEMO_EMAIL),
+    ("Operator", ":material/shield_person:", script.OPERATOR_EMAIL),
 )
 
 
@@ -44,10 +45,10 @@ def _demo() -> UUID | None:
             if row.button(f"Use demo {label.lower()}", icon=icon, key=f"demo_{label.lower()}")
         ]
         names = " or ".join(f"`{email}`" for _, _, email in _DEMO)
-        st.caption(f"Or sign in as {names} with the password `{demo_people.PASSWORD}`.")
+        st.caption(f"Or sign in as {names} with the password `{script.PASSWORD}`.")
         if not clicked:
             return None
-        found = passwords.verify(clicked[0], demo_people.PASSWORD, _address())
+        found = passwords.verify(clicked[0], script.PASSWORD, _address())
         if found is None:
             st.info("There is no demo data here yet: `python -m core seed --demo` makes it.")
         return found

@@ -44,7 +44,10 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="session")
 def app(
-    database: Database, database_url: str, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+    database: Database,
+    database_url: str,
+    upstream: Upstream,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[AppProcess]:
     environment = {
         "DATABASE_URL": database_url, "OPENROUTER_API_KEY": "sk-or-canary-0451",
@@ -68,7 +71,9 @@ class Tab:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on(
             "console",
-            lambda message: self.complaints.append(message.text) if message.type == "error" else None,
+            lambda message: (
+                self.complaints.append(message.text) if message.type == "error" else None
+            ),
         )
         return page
 
@@ -97,7 +102,11 @@ def open_tab(browser: Browser, app: AppProcess) -> Iterator[Callable[..., Tab]]:
     tabs: list[Tab] = []
 
     def make(
-        person: Place | UUID | None = None, *, phone: bool = False, dark: bool = False, url: str = ""
+        person: Place | UUID | None = None,
+        *,
+        phone: bool = False,
+        dark: bool = False,
+        url: str = "",
     ) -> Tab:
         context = browser.new_context(
             viewport=PHONE if phone else DESKTOP,  # type: ignore[arg-type]

@@ -54,7 +54,9 @@ def answer_on(page: Page) -> str:
 
 
 def wait_words(page: Page, count: int) -> None:
-    expect(page.get_by_test_id("stChatMessage").last).to_contain_text(f"word{count}", timeout=30_000)
+    expect(page.get_by_test_id("stChatMessage").last).to_contain_text(
+        f"word{count}", timeout=30_000
+    )
 
 
 def turn_of(place: Place) -> Turn:
@@ -82,7 +84,9 @@ def assert_whole(page: Page, place: Place) -> None:
     assert stored.content == "".join(WORDS)
 
 
-def test_an_answer_streams_and_shows_what_it_cost(open_tab: Callable[..., Tab], place: Place) -> None:
+def test_an_answer_streams_and_shows_what_it_cost(
+    open_tab: Callable[..., Tab], place: Place
+) -> None:
     tab = open_tab(place)
     page = tab.go()
     tab.ask("What is a hold?")
@@ -174,9 +178,7 @@ def test_stop_takes_effect_at_once_while_the_provider_is_silent(
     expect(page.get_by_test_id("stChatMessage").last).to_contain_text("word5")
 
 
-def test_stop_works_from_a_tab_that_did_not_ask(
-    open_tab: Callable[..., Tab], place: Place
-) -> None:
+def test_stop_works_from_a_tab_that_did_not_ask(open_tab: Callable[..., Tab], place: Place) -> None:
     tab = open_tab(place)
     page = tab.go()
     tab.ask("Stop from elsewhere")

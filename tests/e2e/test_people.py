@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from core import db
-from core.identity import demo_people, tenants
+from core.demonstration import script
+from core.identity import tenants
 from tests.e2e.conftest import Tab
 from tests.factories import TESTS, make_place
 from tests.processes import AppProcess
@@ -39,9 +40,11 @@ def test_every_address_shows_the_sign_in_first(path: str, open_tab: Callable[...
 def test_signing_in_and_out(open_tab: Callable[..., Tab]) -> None:
     tab = open_tab()
     page = tab.go()
-    sign_in(page, demo_people.MEMBER_EMAIL, "wrong password")
-    expect(page.get_by_text(re.compile("wrong|incorrect|not right|do not match", re.I)).first).to_be_visible()
-    sign_in(page, demo_people.MEMBER_EMAIL, demo_people.PASSWORD)
+    sign_in(page, script.DEMO_EMAIL, "wrong password")
+    expect(
+        page.get_by_text(re.compile("wrong|incorrect|not right|do not match", re.I)).first
+    ).to_be_visible()
+    sign_in(page, script.DEMO_EMAIL, script.PASSWORD)
     expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()
     cookies = {cookie["name"]: cookie for cookie in tab.context.cookies()}
     assert cookies["purser_session"]["httpOnly"]
@@ -80,15 +83,17 @@ def test_a_key_made_on_the_page_works_with_the_api(
     assert found[0] not in app.log.read_text()
 
 
-@pytest.mark.parametrize(("dark", "phone"), [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    ("dark", "phone"), [(False, False), (True, False), (False, True), (True, True)]
+)
 def test_the_pages_of_the_demo_look_right_everywhere(
     dark: bool, phone: bool, open_tab: Callable[..., Tab], app: AppProcess
 ) -> None:
     """Every page of the demo accounts draws without a complaint; pictures are kept on request."""
     look = f"{'dark' if dark else 'light'}{'_phone' if phone else ''}"
     with db.transaction(TESTS) as session:
-        member = tenants.find_user(session, TESTS, demo_people.MEMBER_EMAIL)
-        operator = tenants.find_user(session, TESTS, demo_people.OPERATOR_EMAIL)
+        member = tenants.find_user(session, TESTS, script.DEMO_EMAIL)
+        operator = tenants.find_user(session, TESTS, script.OPERATOR_EMAIL)
     tab = open_tab(member, phone=phone, dark=dark)
     page = tab.go()
     expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()
@@ -103,7 +108,9 @@ def test_the_pages_of_the_demo_look_right_everywhere(
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
     admin = open_tab(operator, phone=phone, dark=dark)
     seen = admin.go("/admin")
-    expect(seen.get_by_text("Northwind Trading").or_(seen.get_by_test_id("stDataFrame")).first).to_be_visible()
+    expect(
+        seen.get_by_text("Northwind Trading").or_(seen.get_by_test_id("stDataFrame")).first
+    ).to_be_visible()
     admin.picture(f"admin_{look}")
 
 

@@ -198,4 +198,6 @@ def test_two_processes_serve_one_tenant_and_the_reaper_of_one_mends_the_other(
     assert all(stream.is_done for stream in kept)
     wait_settled(place)
     assert books_of(place)[0] == 0
-    assert {UUID(s.call_id) for s in kept} <= {c.call_id for c in calls_of(place) if c.outcome == "ok"}
+    assert {UUID(s.call_id) for s in kept} <= {
+        c.call_id for c in calls_of(place) if c.outcome == "ok"
+    }

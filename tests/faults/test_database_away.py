@@ -53,7 +53,9 @@ class OwnServer:
             time.sleep(0.02)
 
     def start(self) -> None:
-        subprocess.run([sys.executable, "-W", "ignore", "-c", _RESTART, str(self._pgdata)], check=True)
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _RESTART, str(self._pgdata)], check=True
+        )
 
     def stop(self) -> None:
         self._server.stop()

@@ -37,7 +37,8 @@ class Host:
         )  # fmt: skip
         assert self.process.stdout is not None
         self.turns = [
-            tuple(UUID(part) for part in self.process.stdout.readline().split()) for _ in range(TURNS)
+            tuple(UUID(part) for part in self.process.stdout.readline().split())
+            for _ in range(TURNS)
         ]
 
     def signal(self, sign: signal.Signals) -> None:
@@ -52,7 +53,9 @@ def expire_leases(host: Host) -> None:
     """Time passes: fifteen seconds without a heartbeat."""
     with db.transaction(TESTS) as session:
         session.execute(
-            text("update app.calls set lease_until = now() - interval '1 s' where call_id = any(:c)"),
+            text(
+                "update app.calls set lease_until = now() - interval '1 s' where call_id = any(:c)"
+            ),
             {"c": [turn[3] for turn in host.turns]},
         )
 

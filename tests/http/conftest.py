@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from core.chat import engine
 from core.db import Database
 from tests.factories import make_model
 from tests.http.serving import Client, Service, a_client
@@ -15,6 +16,12 @@ from tests.http.serving import Client, Service, a_client
 def service(database: Database) -> Iterator[Service]:
     with Service() as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def _engine_of_the_service(service: Service) -> None:
+    """Tests of other rooms install engines of their own; here it is the service's."""
+    engine.install(service.engine)
 
 
 @pytest.fixture

@@ -24,18 +24,18 @@ ANSWER = Shown(
 )  # fmt: skip
 
 
-def draw() -> None:
-    import streamlit as st  # noqa: PLC0415 - AppTest runs this function's text as a script
+SCRIPT = """
+import streamlit as st
+from pages.widgets import messages
+from pages.widgets.offered import Offer
 
-    from pages.widgets import messages as tested  # noqa: PLC0415 - as above
-    from pages.widgets.offered import Offer as Offered  # noqa: PLC0415 - as above
-
-    acts = tested.Acts(lambda _: None, lambda _: None)
-    tested.draw(st.session_state["shown"], Offered({}, "", frozenset()), acts, busy=False)
+acts = messages.Acts(lambda _: None, lambda _: None)
+messages.draw(st.session_state["shown"], Offer({}, "", frozenset()), acts, busy=False)
+"""
 
 
 def page(shown: Shown) -> AppTest:
-    app = AppTest.from_function(draw)
+    app = AppTest.from_string(SCRIPT)
     app.session_state["shown"] = shown
     app.run()
     assert not app.exception

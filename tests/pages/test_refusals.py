@@ -27,18 +27,18 @@ def a_refusal(kind: type[errors.Refusal]) -> errors.Refusal:
     return kind("This costs $5 too much.")
 
 
-def draw() -> None:
-    import streamlit as st  # noqa: PLC0415 - AppTest runs this function's text as a script
+SCRIPT = """
+import streamlit as st
+from pages.widgets import refusals
 
-    from pages.widgets import refusals as tested  # noqa: PLC0415 - as above
-
-    error = st.session_state["error"]
-    if not tested.on_script_error(error):
-        tested.show_failure("abc123")
+error = st.session_state["error"]
+if not refusals.on_script_error(error):
+    refusals.show_failure("abc123")
+"""
 
 
 def drawn(error: Exception) -> str:
-    app = AppTest.from_function(draw)
+    app = AppTest.from_string(SCRIPT)
     app.session_state["error"] = error
     app.run()
     assert not app.exception

@@ -8,7 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import db, errors, settings
-from core.identity import demo_people, sessions
+from core.demonstration import script
+from core.identity import sessions
 from pages.widgets import exchange
 from pages.widgets.door import WRONG
 from pages.widgets.session import SIGN_IN_FIRST
@@ -157,11 +158,11 @@ def test_demo_accounts_are_offered_in_development_only(
     open_page: Callable[..., AppTest], answering: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = " ".join(str(c.value) for c in open_page(None).caption)
-    assert demo_people.PASSWORD in shown
+    assert script.PASSWORD in shown
     production = settings.current().model_copy(update={"app_env": "production"})
     monkeypatch.setattr(settings, "current", lambda: production)
     app = open_page(None)
-    assert demo_people.PASSWORD not in " ".join(str(c.value) for c in app.caption)
+    assert script.PASSWORD not in " ".join(str(c.value) for c in app.caption)
     assert not [b for b in app.button if str(b.key).startswith("demo_")]
 
 
