@@ -137,9 +137,7 @@ def product_callables(dsn: str) -> Calls:
         return gate.open_call(asker, Ask("api", "benchmark", 20, 100))
 
     def settle(call: OpenCall) -> None:
-        gate.close(
-            gate.settlement(call, cost, outcome="ok", gave_output=True, latency_ms=1)
-        )
+        gate.close(gate.settlement(call, cost, outcome="ok", gave_output=True, latency_ms=1))
 
     return Calls(admit, settle)
 
@@ -149,9 +147,7 @@ def count_round_trips(setup: Setup) -> RoundTrips:
     database = _connect(setup.dsn)
     who = _people(database)[0]
     before = counted.statements
-    gate.open_call(
-        standing.of_member(who, fakes.SHORT_MODEL), Ask("api", "benchmark", 20, 100)
-    )
+    gate.open_call(standing.of_member(who, fakes.SHORT_MODEL), Ask("api", "benchmark", 20, 100))
     statements = counted.statements - before
     return RoundTrips(statements, commits=1)  # resolve only reads; admit commits by itself
 

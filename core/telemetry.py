@@ -123,7 +123,15 @@ def configure(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("httpx2", "httpcore2", "openai", "uvicorn.access", "procrastinate", "watchdog", "alembic"):
+    for noisy in (
+        "httpx2",
+        "httpcore2",
+        "openai",
+        "uvicorn.access",
+        "procrastinate",
+        "watchdog",
+        "alembic",
+    ):
         logging.getLogger(noisy).setLevel("WARNING")
 
 

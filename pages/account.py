@@ -1,11 +1,11 @@
-"""One's own account: who one is, one's API keys, and where one is signed in."""
+"""One's own account: who one is, one's API keys, one's password, and where one is signed in."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from core.identity.access import Role, SignedIn
-from pages.widgets import account_keys, account_sessions
+from pages.widgets import account_keys, account_password, account_sessions
 from pages.widgets import session as tab
 
 _ROLES = {Role.MEMBER: "Member", Role.FINANCE: "Finance", Role.ADMIN: "Admin"}
@@ -17,6 +17,7 @@ def draw(signed_in: SignedIn) -> None:
     _profile(signed_in)
     if signed_in.principal is not None:
         account_keys.draw(signed_in.principal)
+    account_password.draw()
     account_sessions.draw(signed_in)
 
 

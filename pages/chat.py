@@ -35,11 +35,12 @@ def main() -> None:
         _draw_started(who, offer, started)
         return
     conversation_id = address.conversation_id()
+    # First what runs, then what is stored: an answer that ends in between is in the second.
+    live = turns.running(who, conversation_id) if conversation_id else None
     opened = thread.read(who, conversation_id) if conversation_id else None
     if address.asked() and opened is None:
         _draw_missing(who)
         return
-    live = turns.running(who, opened.conversation_id) if opened else None
     _draw(who, offer, opened, live)
 
 

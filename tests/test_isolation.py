@@ -23,7 +23,7 @@ DEFINERS = {
     # the gate and the life of a call: each binds its tenant itself
     "admit", "ask_stop", "beat", "correct", "resolve", "settle",
     # sign-in, sessions and keys: found by a hash nobody can guess, or bound to the person asking
-    "append_audit", "begin_sign_in", "choose_tenant", "end_session",
+    "append_audit", "begin_sign_in", "change_password", "choose_tenant", "end_session",
     "end_sessions_of", "end_sign_in", "issue_key", "issue_ticket", "members", "redeem_ticket",
     "revoke_key", "sessions_of", "tenants_of", "who", "who_by_key",
 }  # fmt: skip

@@ -17,6 +17,8 @@ from core.catalog.listing import Listing, is_free_by_rule
 from core.catalog.tables import Model, Price
 from core.catalog.terms import PriceRefused, parse_terms, read_terms, suspicion
 from core.errors import Conflict, NotFound
+from core.identity import audit
+from core.identity.access import Actor, require_operator
 
 _SUPERSEDED = "superseded by a later price list"
 
@@ -84,29 +86,52 @@ def list_held(session: Session) -> list[HeldPrice]:
     ]  # fmt: skip
 
 
-def accept_price(session: Session, price_id: int, *, now: datetime) -> str:
+def accept_price(session: Session, who: Actor, price_id: int, *, now: datetime) -> str:
     """An operator agrees to a held price: it applies from now on. Returns its model's id.
 
     Raises NotFound, and Conflict for a price that is not held or that nobody could charge by.
     """
+    require_operator(who)
     price, model = _held(session, price_id)
     try:
         parse_terms(price.terms, known_free=is_free_by_rule(model.model_id))
     except PriceRefused as error:
         raise Conflict(f"This price cannot be charged by: {error}.") from None
+    before = _charged_terms(session, model)
     price.state, price.effective_from = "accepted", now
     _apply(model, price)
+    session.flush()
+    _record(session, who, "price.accept", price, before)
     return model.model_id
 
 
-def reject_price(session: Session, price_id: int, *, reason: str) -> str:
+def reject_price(session: Session, who: Actor, price_id: int, *, reason: str) -> str:
     """An operator turns a held price down: the same one is not held again. Returns its model's id.
 
     Raises NotFound, and Conflict for a price that is not held.
     """
+    require_operator(who)
     price, model = _held(session, price_id)
     price.state, price.reason = "rejected", f"{price.reason}; rejected: {reason[:200]}"
+    session.flush()
+    _record(session, who, "price.reject", price, _charged_terms(session, model))
     return model.model_id
+
+
+def _charged_terms(session: Session, model: Model) -> Mapping[str, Any] | None:
+    """What the model is charged by now, None when it has no accepted price."""
+    charged = session.get(Price, model.price_id) if model.price_id is not None else None
+    return charged.terms if charged else None
+
+
+def _record(
+    session: Session, who: Actor, action: str, price: Price, before: Mapping[str, Any] | None
+) -> None:
+    """Audit a decision: the terms that applied, beside those that were decided on."""
+    audit.record(
+        session, who, action, f"price:{price.price_id}", before={"terms": before},
+        after={"model": price.model_id, "terms": price.terms, "reason": price.reason},
+    )  # fmt: skip
 
 
 def _apply(model: Model, price: Price) -> None:

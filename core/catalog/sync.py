@@ -29,6 +29,8 @@ from core.catalog.listing import (
 )
 from core.catalog.tables import CatalogSync, Model, Provider
 from core.errors import BadInput, Conflict, NotFound
+from core.identity import audit
+from core.identity.access import Actor, require_operator
 
 OPENROUTER = "openrouter"
 SEED_FILE = Path(__file__).with_name("openrouter_models.json")
@@ -139,17 +141,25 @@ def seed(session: Session, *, development: bool, now: datetime) -> list[SyncRepo
     return reports
 
 
-def set_model_active(session: Session, model_id: str, *, active: bool, now: datetime) -> None:
+def set_model_active(
+    session: Session, who: Actor, model_id: str, *, active: bool, now: datetime
+) -> None:
     """An operator takes a model out of the offer, or back in; no sync undoes either.
 
     Raises NotFound, and Conflict for putting back a model whose own end has come.
     """
+    require_operator(who)
     model = session.get(Model, model_id, with_for_update=True)
     if model is None:
         raise NotFound("There is no such model.")
     if active and model.expires_on is not None and model.expires_on <= now.date():
         raise Conflict(f"The provider stopped serving this model on {model.expires_on}.")
-    model.active, model.missed_syncs = active, 0
+    before, model.active, model.missed_syncs = model.active, active, 0
+    session.flush()
+    audit.record(
+        session, who, "model.activate" if active else "model.deactivate", f"model:{model_id}",
+        before={"active": before}, after={"active": active},
+    )  # fmt: skip
 
 
 def _one_at_a_time(session: Session, provider: str) -> None:

@@ -1,5 +1,6 @@
-"""The password door: bcrypt hashes, a lock-out that all processes share, and a lazy mapping of
-accounts for the sign-in form. Never says, in words or in time, why a sign-in failed.
+"""The password door: bcrypt hashes, a lock-out that all processes share, the change of one's own,
+and a lazy mapping of accounts for the sign-in form. Never says, in words or in time, why a password
+was not taken.
 
 Hashes are made with bcrypt itself, which streamlit-authenticator uses underneath: importing its
 Hasher would import Streamlit. The two read each other's hashes.
@@ -14,14 +15,15 @@ from uuid import UUID
 import bcrypt
 
 from core import db, errors
-from core.crypto import keyed_hash
-from core.identity import names
+from core.crypto import keyed_hash, token_hash
+from core.identity import names, sessions
 
 FAILURES_MAX_NAME = 5
 FAILURES_MAX_ADDRESS = 30
 LENGTH_MIN = 8
 BYTES_MAX = 72  # bcrypt reads no further
 _ROUNDS = 12
+_SIGN_IN, _CHANGE = "sign_in", "user.password_change"  # what the audit log calls a failed attempt
 
 # A hash of a random password nobody kept, of the same cost as a real one: what an attempt on an
 # unknown or locked name is compared with.
@@ -71,6 +73,38 @@ def verify(email: str, password: str, address: str | None) -> UUID | None:
     passed = _matches(password, attempt.password_hash) and attempt.user_id is not None
     _end(attempt, passed=passed)
     return attempt.user_id if passed else None
+
+
+def change_own(token: str | None, old: str, new: str, address: str | None = None) -> int:
+    """Give the person of a session a new password; returns how many other sessions of theirs ended.
+
+    `token` is the session's, `old` an attempt as at sign-in: counted, and refused while the name or
+    the address is locked. Raises errors.NotSignedIn for a session that has ended; errors.BadInput
+    for a new password against the rules, which costs no attempt, and for a wrong old one;
+    errors.Conflict when the password was changed meanwhile.
+    """
+    signed_in = sessions.who(token)
+    if token is None or signed_in is None:
+        raise errors.NotSignedIn("Please sign in.")
+    if new == old:
+        raise errors.BadInput("The new password is the old one.", param="password")
+    new_hash = hash_password(new)
+    attempt = _begin(signed_in.who.email, address)
+    passed = _matches(old, attempt.password_hash) and attempt.user_id == signed_in.user_id
+    _end(attempt, passed=passed, action=_CHANGE)
+    if not passed:
+        raise errors.BadInput(
+            "The old password was not accepted. After several wrong ones even the right one is"
+            " refused for up to fifteen minutes.",
+            param="old",
+        )
+    row = db.current().call(
+        "select verbs.change_password(%s, %s, %s) as ended",
+        (token_hash(token), attempt.password_hash, new_hash),
+    )
+    if row is None or row["ended"] is None:
+        raise errors.Conflict("The password was changed elsewhere in this moment.")
+    return int(row["ended"])
 
 
 class Accounts(MutableMapping[str, "Account"]):
@@ -175,11 +209,11 @@ def _begin(email: str, address: str | None) -> _Attempt:
     )  # fmt: skip
 
 
-def _end(attempt: _Attempt, *, passed: bool) -> None:
+def _end(attempt: _Attempt, *, passed: bool, action: str = _SIGN_IN) -> None:
     db.current().call(
-        "select verbs.end_sign_in(%s, %s, %s, %s, %s, %s)",
+        "select verbs.end_sign_in(%s, %s, %s, %s, %s, %s, %s)",
         (passed, attempt.locked, attempt.user_id, attempt.name_hash, attempt.address_hash,
-         attempt.address),
+         attempt.address, action),
     )  # fmt: skip
 
 

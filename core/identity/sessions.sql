@@ -55,9 +55,10 @@ begin
 end $$;
 
 -- Ends an attempt. Passed: the name starts anew, the address gets its attempt back. Failed: one row
--- in the audit log, unless the lock refused it (an attacker must not fill the log).
+-- in the audit log, unless the lock refused it (an attacker must not fill the log). p_action is what
+-- the password was asked for.
 create function end_sign_in(p_passed boolean, p_locked boolean, p_user uuid, p_name bytea,
-  p_address bytea, p_from text) returns void
+  p_address bytea, p_from text, p_action text) returns void
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 declare subject record;
 begin
@@ -71,7 +72,7 @@ begin
     delete from sign_in_failures where subject_hash in (select f.subject_hash from sign_in_failures f
       where f.last_failed_at < now() - interval '1 hour' limit 100 for update skip locked);
   elsif not p_locked then
-    perform append_audit(coalesce('user:' || p_user, 'nobody'), null, 'sign_in',
+    perform append_audit(coalesce('user:' || p_user, 'nobody'), null, p_action,
       coalesce('user:' || p_user, 'user:unknown'), 'denied', null,
       jsonb_build_object('address', p_from));
   end if;
@@ -170,6 +171,25 @@ begin
   return ended;
 end $$;
 
+-- Gives the person of a live session a new password. p_old_hash is what their counted attempt was
+-- handed (begin_sign_in), so a password that was changed meanwhile stays. Tickets go before sessions:
+-- one that is being redeemed is waited for, and its session then ends with the others. Returns how
+-- many other sessions ended, null when nothing was changed.
+create function change_password(p_token bytea, p_old_hash text, p_new_hash text) returns int
+language plpgsql security definer set search_path = app, verbs, pg_temp as $$
+declare asking identity; ended int;
+begin
+  select * into asking from who(p_token);
+  update users u set password_hash = p_new_hash
+    where u.user_id = asking.user_id and u.status = 'active' and u.password_hash = p_old_hash;
+  if not found then return null; end if;
+  delete from tickets t where t.user_id = asking.user_id;
+  ended := end_sessions_of(asking.user_id, null, asking.session_id);
+  perform append_audit('user:' || asking.user_id, null, 'user.password_change',
+    'user:' || asking.user_id, 'done', null, jsonb_build_object('sessions_ended', ended));
+  return ended;
+end $$;
+
 create function tenants_of(p_user uuid) returns table(tenant_id uuid, name text, role text)
 language sql stable security definer set search_path = app, verbs, pg_temp as $$
   select m.tenant_id, t.name, m.role from memberships m join tenants t on t.tenant_id = m.tenant_id
@@ -249,5 +269,5 @@ $$;
 -- A new function is open to everyone until this is said of it.
 revoke execute on all functions in schema verbs from public;
 grant execute on function caller, acting_tenant, append_audit, begin_sign_in, end_sign_in, issue_ticket,
-  redeem_ticket, who, end_session, sessions_of, end_sessions_of, tenants_of, choose_tenant, members,
-  issue_key, revoke_key, who_by_key to app_rw, app_jobs;
+  redeem_ticket, who, end_session, sessions_of, end_sessions_of, change_password, tenants_of,
+  choose_tenant, members, issue_key, revoke_key, who_by_key to app_rw, app_jobs;

@@ -20,7 +20,7 @@ import orjson
 from core import db, errors, telemetry
 from core.catalog import pricing
 from core.catalog.pricing import Terms
-from core.catalog.providers import Deadlines
+from core.catalog.reading import Deadlines
 from core.db import new_id
 from core.metering.calls import LEASE_S
 from core.money import billed_nusd, ceil_nusd

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from core import crypto, db, errors
-from core.catalog.providers import Deadlines
+from core.catalog.reading import Deadlines
 from core.identity.access import Principal, Role
 
 _KEY_LENGTH_MAX = 200

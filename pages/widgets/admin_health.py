@@ -16,7 +16,6 @@ from core.analytics import overview
 from core.analytics.overview import Health
 from core.catalog import prices
 from core.catalog.prices import HeldPrice
-from core.identity import audit
 from core.identity.access import Operator
 from pages.widgets import acts, shown
 from pages.widgets.text import plain
@@ -163,22 +162,13 @@ def _held_row(operator: Operator, price: HeldPrice) -> None:
 
 
 def _accept(session: Session, operator: Operator, price: HeldPrice) -> str:
-    prices.accept_price(session, price.price_id, now=datetime.now(UTC))
-    _log(session, operator, "price.accept", price)
+    prices.accept_price(session, operator, price.price_id, now=datetime.now(UTC))
     return f"Accepted the price of {plain(price.model_name)}."
 
 
 def _reject(session: Session, operator: Operator, price: HeldPrice) -> str:
-    prices.reject_price(session, price.price_id, reason="by an operator")
-    _log(session, operator, "price.reject", price)
+    prices.reject_price(session, operator, price.price_id, reason="by an operator")
     return f"Rejected the price of {plain(price.model_name)}."
-
-
-def _log(session: Session, operator: Operator, action: str, price: HeldPrice) -> None:
-    audit.record(
-        session, operator, action, f"price:{price.price_id}",
-        before={"terms": price.accepted_terms}, after={"terms": price.terms},
-    )  # fmt: skip
 
 
 def _rates(terms: Mapping[str, Any] | None) -> str:

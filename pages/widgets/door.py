@@ -14,12 +14,10 @@ from streamlit_authenticator.utilities import Encryptor, LoginError
 from core.identity.passwords import Accounts
 from pages.widgets import session
 
-WRONG = (
-    "The e-mail or the password is not right, or there were too many attempts. Please try again."
-)
+WRONG = "The email or the password is not right, or there were too many attempts. Please try again."
 _FIELDS = {
     "Form name": "Sign in to Purser",
-    "Username": "E-mail",
+    "Username": "Email",
     "Password": "Password",
     "Login": "Sign in",
 }

@@ -11,6 +11,10 @@ from sqlalchemy.orm import Session
 
 from core.catalog import prices, sync
 from core.catalog.tables import Model, Price
+from core.db import new_id
+from core.identity import audit
+from core.identity.access import Operator, Principal, Role
+from tests.identity.people import SYSTEM
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -58,6 +62,23 @@ class Catalogue:
         """The id of the only price that waits for an operator."""
         (price,) = [p for p in prices.list_held(self.session) if p.model_id.startswith("t/")]
         return price.price_id
+
+    def audited(self, object_: str) -> list[audit.Entry]:
+        """What the audit log says of one object, oldest first."""
+        entries = audit.recent(self.session, SYSTEM)
+        return [entry for entry in reversed(entries) if entry.object == object_]
+
+
+def an_operator() -> Operator:
+    return Operator(new_id(), "olga@example.com", "Olga")
+
+
+def a_member() -> Principal:
+    """An admin of a tenant, who is no platform operator."""
+    return Principal(
+        tenant_id=new_id(), user_id=new_id(), role=Role.ADMIN, email="ada@example.com", name="Ada",
+        tenant_name="Acme", plan="pro", mode="prepaid", time_zone="UTC",
+    )  # fmt: skip
 
 
 def others(count: int) -> list[dict[str, Any]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from core.catalog import prices
-from core.errors import Conflict, NotFound
-from tests.catalog.listed import HOUR, NOW, Catalogue, row
+from core.errors import Conflict, Forbidden, NotFound
+from tests.catalog.listed import HOUR, NOW, Catalogue, a_member, an_operator, row
+from tests.identity.people import SYSTEM
 
 
 def test_an_unchanged_price_adds_no_row(catalogue: Catalogue) -> None:
@@ -74,7 +75,7 @@ def test_an_accepted_price_applies_from_then_on(catalogue: Catalogue) -> None:
     catalogue.sync(row("t/a"))
     catalogue.sync(row("t/a", "0.000009"))
     later = catalogue.now + HOUR
-    assert prices.accept_price(catalogue.session, catalogue.held(), now=later) == "t/a"
+    assert prices.accept_price(catalogue.session, SYSTEM, catalogue.held(), now=later) == "t/a"
     assert catalogue.charged("t/a") == "0.000009"
     assert catalogue.prices("t/a")[-1].effective_from == later
     assert catalogue.sync(row("t/a", "0.000009")).held == 0
@@ -83,7 +84,9 @@ def test_an_accepted_price_applies_from_then_on(catalogue: Catalogue) -> None:
 def test_a_rejected_price_is_not_held_again(catalogue: Catalogue) -> None:
     catalogue.sync(row("t/a"))
     catalogue.sync(row("t/a", "0.000009"))
-    prices.reject_price(catalogue.session, catalogue.held(), reason="a typing error of theirs")
+    prices.reject_price(
+        catalogue.session, SYSTEM, catalogue.held(), reason="a typing error of theirs"
+    )
     assert catalogue.sync(row("t/a", "0.000009")).held == 0
     assert catalogue.charged("t/a") == "0.000001"
     assert catalogue.prices("t/a")[-1].state == "rejected"
@@ -97,14 +100,14 @@ def test_a_held_price_falls_when_the_provider_takes_it_back_and_may_be_held_anew
     stale = catalogue.held()
     catalogue.sync(row("t/a"))
     with pytest.raises(Conflict, match="rejected"):
-        prices.accept_price(catalogue.session, stale, now=NOW)
+        prices.accept_price(catalogue.session, SYSTEM, stale, now=NOW)
     assert catalogue.sync(row("t/a", "0.000009")).held == 1
 
 
 def test_only_the_latest_of_several_held_prices_waits(catalogue: Catalogue) -> None:
     for prompt in ("0.000001", "0.000009", "0.000011"):
         catalogue.sync(row("t/a", prompt))
-    prices.accept_price(catalogue.session, catalogue.held(), now=NOW)
+    prices.accept_price(catalogue.session, SYSTEM, catalogue.held(), now=NOW)
     assert catalogue.charged("t/a") == "0.000011"
 
 
@@ -114,10 +117,57 @@ def test_an_operator_cannot_accept_a_price_nobody_could_charge_by(
 ) -> None:
     catalogue.sync(row("t/a", prompt, prompt))
     with pytest.raises(Conflict, match="cannot be charged by"):
-        prices.accept_price(catalogue.session, catalogue.held(), now=NOW)
+        prices.accept_price(catalogue.session, SYSTEM, catalogue.held(), now=NOW)
     assert catalogue.model("t/a").price_id is None
 
 
 def test_a_price_that_does_not_exist_is_not_found(catalogue: Catalogue) -> None:
     with pytest.raises(NotFound):
-        prices.accept_price(catalogue.session, 2**60, now=NOW)
+        prices.accept_price(catalogue.session, SYSTEM, 2**60, now=NOW)
+
+
+def test_each_decision_is_audited_once_with_what_applied_before(catalogue: Catalogue) -> None:
+    who = an_operator()
+    catalogue.sync(row("t/a"))
+    catalogue.sync(row("t/a", "0.000009"))
+    refused = catalogue.held()
+    prices.reject_price(catalogue.session, who, refused, reason="a typing error of theirs")
+    catalogue.sync(row("t/a", "0.000011"))
+    accepted = catalogue.held()
+    prices.accept_price(catalogue.session, who, accepted, now=NOW)
+    first, second = catalogue.audited(f"price:{refused}") + catalogue.audited(f"price:{accepted}")
+    assert (first.action, first.actor) == ("price.reject", f"operator:{who.user_id}")
+    assert (second.action, second.actor) == ("price.accept", f"operator:{who.user_id}")
+    for entry, prompt in ((first, "0.000009"), (second, "0.000011")):
+        assert entry.before is not None and entry.before["terms"]["prompt"] == "0.000001"
+        assert entry.after is not None and entry.after["terms"]["prompt"] == prompt
+        assert entry.after["model"] == "t/a"
+    assert "a typing error of theirs" in str(first.after)
+
+
+def test_a_decision_on_a_first_price_names_no_terms_before_it(catalogue: Catalogue) -> None:
+    catalogue.sync(row("t/a", "0.5"))
+    price_id = catalogue.held()
+    prices.reject_price(catalogue.session, SYSTEM, price_id, reason="per million")
+    (entry,) = catalogue.audited(f"price:{price_id}")
+    assert entry.before == {"terms": None}
+
+
+def test_only_operators_decide_on_a_price(catalogue: Catalogue) -> None:
+    catalogue.sync(row("t/a"))
+    catalogue.sync(row("t/a", "0.000009"))
+    price_id, who = catalogue.held(), a_member()
+    with pytest.raises(Forbidden):
+        prices.accept_price(catalogue.session, who, price_id, now=NOW)
+    with pytest.raises(Forbidden):
+        prices.reject_price(catalogue.session, who, price_id, reason="mine")
+    assert catalogue.held() == price_id
+    assert catalogue.audited(f"price:{price_id}") == []
+
+
+def test_a_decision_that_fails_leaves_no_row_in_the_audit_log(catalogue: Catalogue) -> None:
+    catalogue.sync(row("t/a", "-1", "-1"))
+    price_id = catalogue.held()
+    with pytest.raises(Conflict):
+        prices.accept_price(catalogue.session, SYSTEM, price_id, now=NOW)
+    assert catalogue.audited(f"price:{price_id}") == []

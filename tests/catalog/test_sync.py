@@ -13,8 +13,9 @@ from core.catalog import sync
 from core.catalog.listing import read_file
 from core.catalog.tables import CatalogSync, Model, Price, Provider
 from core.db import JOBS, Database
-from core.errors import BadInput, Conflict, NotFound
-from tests.catalog.listed import NOW, Catalogue, others, row
+from core.errors import BadInput, Conflict, Forbidden, NotFound
+from tests.catalog.listed import NOW, Catalogue, a_member, an_operator, others, row
+from tests.identity.people import SYSTEM
 
 
 def test_a_new_model_is_stored_with_its_first_price(catalogue: Catalogue) -> None:
@@ -127,20 +128,40 @@ def test_what_an_operator_took_out_stays_out_and_what_was_put_back_stays(
     catalogue: Catalogue,
 ) -> None:
     catalogue.sync(row("t/a"), *others(9))
-    sync.set_model_active(catalogue.session, "t/a", active=False, now=NOW)
+    sync.set_model_active(catalogue.session, SYSTEM, "t/a", active=False, now=NOW)
     catalogue.sync(row("t/a"), *others(9))
     assert not catalogue.model("t/a").active
-    sync.set_model_active(catalogue.session, "t/a", active=True, now=NOW)
+    sync.set_model_active(catalogue.session, SYSTEM, "t/a", active=True, now=NOW)
     catalogue.sync(row("t/a"), *others(9))
     assert catalogue.model("t/a").active
+
+
+def test_taking_a_model_out_and_putting_it_back_are_audited(catalogue: Catalogue) -> None:
+    who = an_operator()
+    catalogue.sync(row("t/a"), *others(9))
+    sync.set_model_active(catalogue.session, who, "t/a", active=False, now=NOW)
+    sync.set_model_active(catalogue.session, who, "t/a", active=True, now=NOW)
+    on, off = {"active": True}, {"active": False}
+    assert [(e.action, e.before, e.after) for e in catalogue.audited("model:t/a")] == [
+        ("model.deactivate", on, off), ("model.activate", off, on),
+    ]  # fmt: skip
+    assert {e.actor for e in catalogue.audited("model:t/a")} == {f"operator:{who.user_id}"}
+
+
+def test_only_operators_take_a_model_out(catalogue: Catalogue) -> None:
+    catalogue.sync(row("t/a"), *others(9))
+    with pytest.raises(Forbidden):
+        sync.set_model_active(catalogue.session, a_member(), "t/a", active=False, now=NOW)
+    assert catalogue.model("t/a").active
+    assert catalogue.audited("model:t/a") == []
 
 
 def test_a_model_past_its_date_cannot_be_put_back(catalogue: Catalogue) -> None:
     catalogue.sync(row("t/a", expiration_date="2025-10-28"))
     with pytest.raises(Conflict, match="2025-10-28"):
-        sync.set_model_active(catalogue.session, "t/a", active=True, now=NOW)
+        sync.set_model_active(catalogue.session, SYSTEM, "t/a", active=True, now=NOW)
     with pytest.raises(NotFound):
-        sync.set_model_active(catalogue.session, "t/unknown", active=True, now=NOW)
+        sync.set_model_active(catalogue.session, SYSTEM, "t/unknown", active=True, now=NOW)
 
 
 def test_what_an_operator_set_for_a_model_survives_a_sync(catalogue: Catalogue) -> None:

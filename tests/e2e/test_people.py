@@ -42,7 +42,7 @@ def test_signing_in_and_out(open_tab: Callable[..., Tab]) -> None:
     page = tab.go()
     sign_in(page, script.DEMO_EMAIL, "wrong password")
     expect(
-        page.get_by_text(re.compile("wrong|incorrect|not right|do not match", re.I)).first
+        page.get_by_text(re.compile("wrong|incorrect|not right|do not match", re.IGNORECASE)).first
     ).to_be_visible()
     sign_in(page, script.DEMO_EMAIL, script.PASSWORD)
     expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()

@@ -12,15 +12,17 @@ from uuid import UUID
 
 import bcrypt
 import pytest
+from sqlalchemy import text
 from streamlit_authenticator.models import AuthenticationModel
 from streamlit_authenticator.utilities.hasher import Hasher
 
 from core import db, errors, settings
-from core.crypto import keyed_hash
+from core.crypto import keyed_hash, token_hash
 from core.db import Database
-from core.identity import passwords
+from core.identity import passwords, sessions, tenants
 from tests.identity.people import (
     PASSWORD,
+    SYSTEM,
     a_tenant,
     a_user,
     an_address,
@@ -28,7 +30,11 @@ from tests.identity.people import (
     audit_rows,
     change,
     join,
+    sign_in,
 )
+
+NEW = "staple battery 8"
+CHANGE = "user.password_change"
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -64,6 +70,12 @@ def _rewind(email: str, minutes: int) -> None:
         " last_failed_at - make_interval(mins => :m) where subject_hash = :hash",
         m=minutes, hash=keyed_hash("sign_in_name", email),
     )  # fmt: skip
+
+
+def _a_member() -> UUID:
+    made = a_user(password=NEW)
+    join(a_tenant(), made)
+    return made
 
 
 def _fail(email: str, address: str, times: int) -> None:
@@ -233,6 +245,144 @@ def test_unknown_wrong_and_locked_cost_the_same(user_id: UUID, email: str) -> No
             taken[kind].append(time.thread_time() - began)
     medians = [statistics.median(times) for times in taken.values()]
     assert max(medians) < 1.5 * min(medians)
+
+
+class TestChangeOwn:
+    """The change of one's own password, by the bearer of a live session."""
+
+    @staticmethod
+    def _denied(user_id: UUID, action: str) -> int:
+        return [row[:2] for row in audit_rows(f"user:{user_id}")].count((action, "denied"))
+
+    def test_the_new_password_signs_in_and_the_old_one_no_more(
+        self, user_id: UUID, email: str, address: str
+    ) -> None:
+        assert passwords.change_own(sign_in(user_id).token, PASSWORD, NEW, address) == 0
+        assert passwords.verify(email, NEW, address) == user_id
+        assert passwords.verify(email, PASSWORD, address) is None
+
+    def test_this_session_stays_and_all_others_of_the_person_end(self, user_id: UUID) -> None:
+        this, *others = [sign_in(user_id) for _ in range(3)]
+        colleague = a_user()
+        join(this.principal.tenant_id, colleague)
+        bystander = sign_in(colleague)
+        ticket = sessions.issue_ticket(user_id)
+        assert passwords.change_own(this.token, PASSWORD, NEW) == 2
+        assert sessions.who(this.token) is not None
+        assert [sessions.who(other.token) for other in others] == [None, None]
+        assert sessions.redeem(ticket, None, None) is None
+        assert sessions.who(bystander.token) is not None
+
+    def test_one_audit_row_without_a_secret(self, user_id: UUID) -> None:
+        this, _ = sign_in(user_id), sign_in(user_id)
+        passwords.change_own(this.token, PASSWORD, NEW)
+        with db.transaction(SYSTEM) as session:
+            rows = session.execute(
+                text(
+                    "select actor, outcome, before, after from app.audit_log"
+                    " where object = :person and action = :action"
+                ),
+                {"person": f"user:{user_id}", "action": CHANGE},
+            ).all()
+        assert rows == [(f"user:{user_id}", "done", None, {"sessions_ended": 1})]
+
+    def test_a_wrong_old_password_changes_nothing_and_counts_with_the_sign_ins(
+        self, user_id: UUID, email: str, address: str
+    ) -> None:
+        this, other = sign_in(user_id), sign_in(user_id)
+        _fail(email, address, passwords.FAILURES_MAX_NAME - 2)
+        for _ in range(2):
+            with pytest.raises(errors.BadInput) as refusal:
+                passwords.change_own(this.token, "wrong password", NEW, address)
+            assert refusal.value.param == "old"
+        assert passwords.verify(email, PASSWORD, address) is None  # locked by now
+        assert sessions.who(other.token) is not None
+        assert self._denied(user_id, CHANGE) == 2
+        _rewind(email, 15)
+        assert passwords.verify(email, PASSWORD, address) == user_id
+
+    def test_a_locked_name_refuses_the_right_old_password_in_the_same_words(
+        self, user_id: UUID, email: str, address: str
+    ) -> None:
+        this = sign_in(user_id)
+        said = set()
+        for old in ("wrong password",) * passwords.FAILURES_MAX_NAME + (PASSWORD,):
+            with pytest.raises(errors.BadInput) as refusal:
+                passwords.change_own(this.token, old, NEW, address)
+            said.add(refusal.value.message)
+        assert len(said) == 1
+        assert self._denied(user_id, CHANGE) == passwords.FAILURES_MAX_NAME
+        _rewind(email, 15)
+        assert passwords.verify(email, PASSWORD, address) == user_id
+
+    def test_a_locked_address_refuses_too(
+        self, user_id: UUID, address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(passwords, "FAILURES_MAX_ADDRESS", 2)
+        _fail(an_email(), address, 2)
+        with pytest.raises(errors.BadInput):
+            passwords.change_own(sign_in(user_id).token, PASSWORD, NEW, address)
+
+    @pytest.mark.parametrize("new", ["", "short", "x" * 73, "line\nbreak", " padded ", PASSWORD])
+    def test_a_new_password_against_the_rules_is_refused_and_costs_no_attempt(
+        self, user_id: UUID, email: str, address: str, new: str
+    ) -> None:
+        this = sign_in(user_id)
+        for _ in range(passwords.FAILURES_MAX_NAME):
+            with pytest.raises(errors.BadInput) as refusal:
+                passwords.change_own(this.token, PASSWORD, new, address)
+            assert refusal.value.param == "password"
+        assert passwords.verify(email, PASSWORD, address) == user_id
+
+    def test_only_a_live_session_may_ask(self, user_id: UUID, email: str, address: str) -> None:
+        ended = sign_in(user_id).token
+        sessions.end(ended)
+        for token in (None, "", "x" * 43, ended):
+            with pytest.raises(errors.NotSignedIn):
+                passwords.change_own(token, PASSWORD, NEW, address)
+        assert passwords.verify(email, PASSWORD, address) == user_id
+
+    def test_a_person_without_a_password_cannot_make_one(self) -> None:
+        person = a_user()
+        join(a_tenant(), person)
+        with pytest.raises(errors.BadInput):
+            passwords.change_own(sign_in(person).token, "wrong password", NEW)
+
+    def test_an_operator_without_a_tenant_changes_theirs(self, email: str, address: str) -> None:
+        person = a_user(email, password=PASSWORD)
+        with db.transaction(SYSTEM) as session:
+            tenants.make_operator(session, SYSTEM, person)
+        passwords.change_own(sign_in(person).token, PASSWORD, NEW, address)
+        assert passwords.verify(email, NEW, address) == person
+
+    def test_of_two_changes_at_once_one_is_done(self, user_id: UUID, email: str) -> None:
+        tokens = [sign_in(user_id).token for _ in range(2)]
+
+        def change_to(number: int) -> str | None:
+            new = f"{NEW} of {number}"
+            try:
+                passwords.change_own(tokens[number], PASSWORD, new)
+            except errors.Refusal:
+                return None
+            return new
+
+        with ThreadPoolExecutor(2) as pool:
+            (done,) = [new for new in pool.map(change_to, range(2)) if new]
+        assert passwords.verify(email, done, None) == user_id
+
+    def test_the_function_changes_nothing_without_both_proofs(
+        self, user_id: UUID, email: str, address: str
+    ) -> None:
+        mine, theirs = sign_in(user_id), sign_in(_a_member())
+        held = passwords._begin(email, None).password_hash
+        new_hash = passwords.hash_password(NEW, rounds=4)
+        for token, old_hash in ((theirs.token, held), (mine.token, "x"), ("nobody's", held)):
+            row = db.current().call(
+                "select verbs.change_password(%s, %s, %s) as ended",
+                (token_hash(token), old_hash, new_hash),
+            )
+            assert row == {"ended": None}
+        assert passwords.verify(email, PASSWORD, address) == user_id
 
 
 class TestAccounts:

@@ -9,16 +9,17 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import db, errors
-from core.identity import keys, sessions
+from core.identity import keys, passwords, sessions, tenants
 from core.identity.access import Role
 from core.identity.keys import Key
 from core.quota import standing
-from tests.identity.people import audit_rows, sign_in
+from tests.identity.people import PASSWORD, SYSTEM, audit_rows, sign_in
 from tests.pages.conftest import Person
 from tests.pages.operators import an_operator
 
 Make = Callable[..., Person]
 Open = Callable[..., AppTest]
+NEW = "staple battery 8"
 
 
 def _keys(who: Person) -> tuple[Key, ...]:
@@ -144,6 +145,68 @@ def test_another_tenants_keys_never_show(person: Make, open_page: Open) -> None:
     assert _rows(app) == []
 
 
+def _with_password(who: Person) -> Person:
+    with db.transaction(SYSTEM) as session:
+        tenants.set_password(
+            session, SYSTEM, who.principal.user_id, passwords.hash_password(PASSWORD)
+        )
+    return Person(sign_in(who.principal.user_id))
+
+
+def _change(app: AppTest, old: str, new: str, again: str | None = None) -> AppTest:
+    app.text_input("password_old_0").input(old)
+    app.text_input("password_new_0").input(new)
+    app.text_input("password_again_0").input(new if again is None else again)
+    return next(button for button in app.button if button.label == "Change password").click().run()
+
+
+def _takes(who: Person, password: str) -> bool:
+    return passwords.verify(who.principal.email, password, None) == who.principal.user_id
+
+
+def test_one_changes_ones_own_password_and_stays_signed_in(person: Make, open_page: Open) -> None:
+    who = _with_password(person())
+    other = sign_in(who.principal.user_id)
+    app = _change(open_page(who, "account.py"), PASSWORD, NEW)
+    assert not app.exception
+    assert app.toast[0].value == "Your password is changed. Signed out elsewhere: 1."
+    assert _takes(who, NEW)
+    assert not _takes(who, PASSWORD)
+    assert sessions.who(other.token) is None
+    assert sessions.who(who.browser.token) is not None
+
+
+def test_no_password_is_left_in_the_page_after_the_change(person: Make, open_page: Open) -> None:
+    app = _change(open_page(_with_password(person()), "account.py"), PASSWORD, NEW)
+    assert app.text_input("password_new_1").value == ""
+    kept = str(app.session_state)
+    assert NEW not in kept
+    assert PASSWORD not in kept
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "again", "said"),
+    [
+        ("wrong password", NEW, NEW, "The old password was not accepted"),
+        (PASSWORD, NEW, NEW + "x", "The two new passwords are not the same"),
+        (PASSWORD, "short", "short", "at least 8 characters"),
+        (PASSWORD, PASSWORD, PASSWORD, "The new password is the old one"),
+        ("", "", "", "The new password is the old one"),
+    ],
+)
+def test_a_change_that_is_refused_says_why_and_changes_nothing(
+    person: Make, open_page: Open, old: str, new: str, again: str, said: str
+) -> None:
+    who = _with_password(person())
+    other = sign_in(who.principal.user_id)
+    app = _change(open_page(who, "account.py"), old, new, again)
+    assert not app.exception
+    assert said in "\n".join(warning.value for warning in app.warning)
+    assert not app.toast
+    assert _takes(who, PASSWORD)
+    assert sessions.who(other.token) is not None
+
+
 def test_one_other_browser_can_be_signed_out(person: Make, open_page: Open) -> None:
     who = person()
     other = sign_in(who.principal.user_id)
@@ -181,6 +244,7 @@ def test_an_operator_without_a_team_has_sessions_but_no_keys(
     assert not app.exception
     assert "Operator" in {text.value for text in app.text}
     assert "**API keys**" not in _said(app)
+    assert "**Password**" in _said(app)
     assert "**Signed in**" in _said(app)
 
 

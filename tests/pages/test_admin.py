@@ -264,7 +264,9 @@ def test_health_is_read_and_a_held_price_decided(operator: Person, open_page: Op
         found = session.get(Price, price_id)
         assert found is not None
         assert found.state == "accepted"
-    assert [row[:2] for row in audit_rows(f"price:{price_id}")] == [("price.accept", "done")]
+    assert [row[:3] for row in audit_rows(f"price:{price_id}")] == [
+        ("price.accept", "done", f"operator:{operator.operator.user_id}")
+    ]
 
 
 def test_the_invariants_are_checked_when_asked(operator: Person, open_page: Open) -> None:

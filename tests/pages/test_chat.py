@@ -14,7 +14,9 @@ from core import db
 from core.chat import conversations, engine, turns
 from core.chat.conversations import Shown
 from core.chat.tables import Conversation
+from core.chat.turns import Live
 from core.identity import limits
+from core.identity.access import Principal
 from core.identity.limits import LimitName, Subject
 from core.money import show
 from pages.widgets import messages, sidebar
@@ -162,6 +164,24 @@ def test_opening_a_conversation_with_a_running_answer_follows_it_to_its_end(
     app = open_page(ada, c=str(live.conversation_id))
     assert stored(ada)[-1].status == "complete"
     assert texts(app)[-1].startswith(stored(ada)[-1].content[:20].replace("$", "\\$"))
+
+
+def test_an_answer_that_ends_while_the_page_is_read_is_drawn_with_its_cost(
+    open_page: Callable[..., AppTest], ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = turns.start(ada.principal, "[[silent 1]] more", model_id=PRICED, offered=DEMO)
+    look = turns.running
+
+    def look_late(who: Principal, conversation_id: UUID) -> Live | None:
+        for _ in turns.follow(who, live):
+            pass
+        return look(who, conversation_id)
+
+    monkeypatch.setattr(turns, "running", look_late)
+    app = open_page(ada, c=str(live.conversation_id))
+    bars = [bar for bar in app.get("bidi_component") if str(live.answer_id) in str(bar.proto)]
+    assert len(bars) == 1
+    assert " tokens" in str(bars[0].proto)
 
 
 @pytest.mark.parametrize("asked", ["foreign", "missing", "not-an-id", "deleted"])

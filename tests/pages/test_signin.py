@@ -54,7 +54,7 @@ def test_each_page_run_alone_stops_at_the_sign_in(
 
 def test_nobody_sees_only_the_form(open_page: Callable[..., AppTest], answering: object) -> None:
     app = open_page(None)
-    assert [field.label for field in app.text_input] == ["E-mail", "Password"]
+    assert [field.label for field in app.text_input] == ["Email", "Password"]
     assert not app.chat_input
     assert not app.exception
 
@@ -64,7 +64,7 @@ def test_a_deep_link_of_nobody_shows_the_form(
     open_page: Callable[..., AppTest], answering: object, page: str
 ) -> None:
     app = open_page(None, page)
-    assert [field.label for field in app.text_input] == ["E-mail", "Password"]
+    assert [field.label for field in app.text_input] == ["Email", "Password"]
     assert not app.exception
 
 
@@ -124,7 +124,7 @@ def test_a_revoked_session_ends_at_the_next_click(
     sessions.end(ada.browser.token)
     app.run()
     assert not app.chat_input
-    assert [field.label for field in app.text_input] == ["E-mail", "Password"]
+    assert [field.label for field in app.text_input] == ["Email", "Password"]
 
 
 def test_a_tab_that_becomes_another_persons_is_emptied(
