@@ -24,9 +24,13 @@ from core.http.headers import SecurityHeaders
 from core.http.shell import Shell
 from core.postgres import EmbeddedServerFailed
 from core.settings import SettingsRefused
+from pages.widgets import refusals
 
 # What pages need, imported after the first request was served.
-WARM = ("pandas", "plotly.graph_objects", "plotly.io", "pyarrow")
+WARM = (
+    "streamlit_authenticator", "pages.widgets.signin", "pages.widgets.sidebar", "pandas", "pyarrow",
+    "plotly.graph_objects", "plotly.io", "pages.widgets.usage_figures",
+)  # fmt: skip
 _SHELL = Shell((Path(st.__file__).parent / "static" / "index.html").read_text("utf-8"))
 
 log = structlog.get_logger(__name__)
@@ -49,13 +53,11 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
 
 def on_script_error(error: Exception) -> bool:
     """A page broke: say so with an id that is in the log, and show nothing of the error itself."""
+    if refusals.on_script_error(error):
+        return True
     request_id = telemetry.new_request_id()
     log.error("page.failed", exc_info=error)
-    st.error(
-        f"Something went wrong on our side. Please reload the page. If it happens again, tell your"
-        f" operator this number: {request_id}",
-        icon=":material/error:",
-    )
+    refusals.show_failure(request_id)
     return True
 
 

@@ -73,5 +73,5 @@ def _row(figure: Figure) -> str:
 def number(value: float) -> str:
     """A value for reading: whole above 100, else three significant digits; a dash for NaN."""
     if math.isnan(value):
-        return "–"
+        return "-"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

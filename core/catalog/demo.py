@@ -120,7 +120,7 @@ class DemoServer:
         self.url = f"http://{_LOOPBACK}:{listener.getsockname()[1]}/v1"
 
     async def wait_until_started(self) -> None:
-        while not self._server.started and not self._task.done():
+        while not (self._server.started or self._task.done()):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.005)
         if self._task.done():
             await self._task
@@ -227,7 +227,7 @@ class _Stream:
         self._first_s = (_SLOWNESS if ask.doors.is_slow else 1) * pace.first_token_s
         self._gone: asyncio.Future[None] | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         self._gone = asyncio.ensure_future(_wait_until_gone(receive))
         headers = [
             (b"content-type", b"text/event-stream"),

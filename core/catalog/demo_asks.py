@@ -78,13 +78,13 @@ def read_ask(raw: bytes) -> Ask:
         max_tokens=_read_max_tokens(body),
         is_stream=body.get("stream") is True,
         doors=read_doors(question) if last_role == "user" else Doors(),
-        reply=Reply(()) if tool_call else _reply(messages, _reasons(model, body)),
+        reply=Reply(()) if tool_call else _reply(messages, reasons=_reasons(model, body)),
         shows_reasoning=mapping_of(body.get("reasoning")).get("exclude") is not True,
         tool_call=tool_call,
     )
 
 
-def _reply(messages: list[tuple[str, str]], reasons: bool) -> Reply:
+def _reply(messages: list[tuple[str, str]], *, reasons: bool) -> Reply:
     last_role, last_text = messages[-1]
     if last_role == "tool":
         return Reply(pieces_of(f"The tool answered:\n\n> {last_text[:_QUOTED_CHARS]}"))

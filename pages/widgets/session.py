@@ -68,9 +68,11 @@ def require_signed_in() -> SignedIn:
 
 def require(*roles: Role) -> Principal:
     """The person in their tenant, with one of `roles` (none: any). Every page's first line."""
-    principal = require_signed_in().principal
+    found = require_signed_in()
+    principal = found.principal
     if principal is None:
-        st.info("You belong to no team yet, so there is nothing to see here.")
+        way_on = " Your work is under **Admin**." if found.operator else ""
+        st.info(f"This page is for the people of a team, and you belong to none.{way_on}")
         st.stop()
     if roles and principal.role not in roles:
         st.warning("Your role does not allow this page.", icon=":material/lock:")

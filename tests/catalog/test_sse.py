@@ -109,8 +109,7 @@ def test_ten_megabytes_in_one_line_are_refused(end: bytes) -> None:
 def test_many_lines_of_one_event_are_bounded_together() -> None:
     splitter = EventSplitter(max_event_bytes=1000)
     with pytest.raises(EventTooLarge):
-        for _ in range(100):
-            splitter.feed(b"data: xxxxxxxxxxxxxx\n")
+        splitter.feed(b"data: xxxxxxxxxxxxxx\n" * 100)
 
 
 def test_many_small_events_in_one_piece_are_not_one_large_event() -> None:

@@ -9,11 +9,12 @@ from streamlit.testing.v1 import AppTest
 
 from core import db, errors, settings
 from core.demonstration import script
-from core.identity import sessions
+from core.identity import sessions, tenants
 from pages.widgets import exchange
 from pages.widgets.door import WRONG
 from pages.widgets.session import SIGN_IN_FIRST
-from tests.identity.people import PASSWORD, a_tenant, a_user, an_email, join
+from tests.identity.people import PASSWORD, SYSTEM, a_tenant, a_user, an_email, join
+from tests.identity.people import sign_in as sign_in_browser
 from tests.pages.conftest import Person
 
 PAGES = ("chat.py", "usage.py", "account.py", "admin.py")
@@ -181,3 +182,15 @@ def test_the_database_away_is_said_calmly(
 
 def db_away() -> db.Database:
     raise errors.Unavailable("The database is not reachable right now. Please try again.")
+
+
+def test_an_operator_without_a_team_is_shown_the_way_to_admin(
+    open_page: Callable[..., AppTest], answering: object
+) -> None:
+    user_id = a_user()
+    with db.transaction(SYSTEM) as session:
+        tenants.make_operator(session, SYSTEM, user_id)
+    app = open_page(Person(sign_in_browser(user_id)))
+    assert "Admin" in str(app.info[0].value)
+    assert not app.chat_input
+    assert not app.exception
