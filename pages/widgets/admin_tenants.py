@@ -42,7 +42,7 @@ def draw(operator: Operator) -> None:
 def _sums(rows: tuple[TenantRow, ...]) -> None:
     active = sum(row.status == "active" for row in rows)
     debt = sum(row.debt_nusd for row in rows)
-    with st.grid(4, min_column_width=210, gap="small"):
+    with st.grid(4, min_column_width=180, gap="small"):
         st.metric("Tenants", f"{active:,} active of {len(rows):,}", border=True)
         st.metric("Spent this month", show(sum(row.spent_nusd for row in rows)), border=True)
         st.metric("Held by running calls", show(sum(row.held_nusd for row in rows)), border=True)

@@ -112,7 +112,7 @@ def draw(
         _draw_refusal(offer)
         row = st.container(horizontal=True, gap="small", vertical_alignment="center")
         row.selectbox(
-            "Model", list(offer.by_id), key=_MODEL, width=290, label_visibility="collapsed",
+            "Model", list(offer.by_id), key=_MODEL, width=330, label_visibility="collapsed",
             format_func=lambda chosen: _label(offer.by_id.get(chosen), chosen),
         )  # fmt: skip
         if on_stop is not None:
@@ -150,7 +150,7 @@ def price(row: ModelRow) -> str:
     asked, answered = row.prompt_usd_per_million, row.completion_usd_per_million
     if asked is None or answered is None:
         return "priced by the provider"
-    return f"{_usd(asked)} / {_usd(answered)} per million tokens"
+    return f"{_usd(asked)} / {_usd(answered)} per M tokens"
 
 
 def _label(row: ModelRow | None, model_id: str) -> str:

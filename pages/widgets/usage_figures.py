@@ -24,7 +24,7 @@ def cards(report: Report, span: str) -> None:
         if tokens
     ]
     price, earlier_price = now.nusd_per_1k_tokens, before.nusd_per_1k_tokens
-    with st.grid(4, min_column_width=210, gap="small"):
+    with st.grid(4, min_column_width=180, gap="small"):
         _card("Cost", show(now.cost_nusd), usage.change(now.cost_nusd, before.cost_nusd),
               _dollars(days["cost_nusd"]), against, costs=True)  # fmt: skip
         _card("Requests", now.requests, usage.change(now.requests, before.requests),

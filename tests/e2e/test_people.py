@@ -99,6 +99,14 @@ def test_the_pages_of_the_demo_look_right_everywhere(
     tab = open_tab(member, phone=phone, dark=dark)
     page = tab.go()
     expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()
+    with db.transaction(TESTS) as session:
+        newest = session.execute(
+            text("select conversation_id from app.conversations where user_id = :u"
+                 " order by updated_at limit 1"),
+            {"u": member},
+        ).scalar_one()  # fmt: skip
+    tab.go(f"/?c={newest}")
+    expect(page.get_by_text(re.compile(r"\$\d")).last).to_be_visible()
     tab.picture(f"chat_{look}")
     tab.go("/usage")
     expect(page.get_by_text("Cost by model").first).to_be_visible()
