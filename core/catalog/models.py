@@ -123,19 +123,6 @@ def require(
     return row
 
 
-def cheaper_than(
-    session: Session, model_id: str, *, development: bool, configured: Collection[str]
-) -> list[ModelRow]:
-    """Up to three models of Chat that typically cost less, cheapest first: what still works."""
-    offered = list_models(
-        session, offered_to="chat", development=development, configured=configured
-    )
-    model = find(session, model_id)
-    bound = model.typical_usd if model else Decimal("Infinity")
-    cheaper = [row for row in offered if row.typical_usd < bound and row.model_id != model_id]
-    return sorted(cheaper, key=_by_price)[:_CHEAPER_MAX]
-
-
 def default_model(
     session: Session, *, wanted: str, development: bool, configured: Collection[str]
 ) -> ModelRow:

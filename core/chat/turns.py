@@ -23,7 +23,8 @@ from core.db import new_id
 from core.identity.access import Principal
 from core.metering import calls
 from core.quota import gate, refusals, standing
-from core.quota.gate import Admission, Ask, OpenCall
+from core.quota.admissions import Admission
+from core.quota.gate import Ask, OpenCall
 from core.quota.standing import Standing
 
 QUESTION_LENGTH_MAX = 100_000

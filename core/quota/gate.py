@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Literal
@@ -25,6 +25,7 @@ from core.db import new_id
 from core.metering.calls import LEASE_S
 from core.money import billed_nusd, ceil_nusd
 from core.quota import refusals
+from core.quota.admissions import Admission
 from core.quota.costs import Cost
 from core.quota.standing import Standing
 
@@ -46,36 +47,6 @@ class Ask:
     inputs: frozenset[str] = frozenset({"text"})
     conversation_id: UUID | None = None
     idempotency_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """The argument of verbs.admit, field by field."""
-
-    call_id: UUID
-    tenant_id: UUID
-    user_id: UUID
-    key_id: UUID | None
-    tenant_label_id: UUID
-    user_label_id: UUID
-    cost_center: str | None
-    source: str
-    purpose: str
-    conversation_id: UUID | None
-    provider: str
-    model_id: str
-    price_id: int
-    markup: str
-    prompt_tokens_guess: int
-    answer_tokens_max: int
-    tokens_held: int
-    hold_nusd: int
-    period: date
-    idempotency_key: str | None
-    lease_token: UUID
-    lease_s: int
-    total_ms: int
-    limits: list[int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,21 +128,22 @@ def open_call(standing: Standing, ask: Ask) -> OpenCall:
     admission = prepare(standing, ask)
     row = db.current().call_again(_ADMIT, (as_json(admission),))
     if row is None or row["code"] != "ok":
-        raise refusals.of_verdict(row or {}, admission, standing)
+        fits = None if ask.max_tokens is None else affordable_tokens(standing, ask)
+        raise refusals.of_verdict(row or {}, admission, standing, fits_tokens=fits)
     return opened(standing, admission)
 
 
 def prepare(standing: Standing, ask: Ask) -> Admission:
-    """Decide the answer's cap and the hold. Raises when an explicit cap cannot be afforded.
+    """Decide the answer's cap and the hold. Raises errors.BadInput for a cap the model cannot reach.
 
-    Without an explicit cap the model's default is cut to what is affordable, but never below
-    ANSWER_TOKENS_MIN: then admission refuses and names the limit.
+    An explicit cap is kept. Without one the model's default is cut to what is affordable, but never
+    below ANSWER_TOKENS_MIN. What cannot be covered is refused by admission, which names the limit.
     """
     if standing.model_id is None or standing.provider is None or standing.price_id is None:
         raise errors.ModelNotFound("There is no model of that name.", param="model")
     terms = terms_of(standing)
     guess = math.ceil(ask.prompt_tokens_guess * _GUESS_SAFETY)
-    cap = _answer_cap(standing, ask, terms, guess)
+    cap = _answer_cap(standing, ask)
     worst_usd = pricing.worst_case_usd(
         terms, guess, cap, inputs=ask.inputs, outputs=standing.output_modalities or ()
     )
@@ -289,7 +261,7 @@ def _read_terms(stored: bytes) -> Terms:
     return pricing.read_terms(orjson.loads(stored))
 
 
-def _answer_cap(standing: Standing, ask: Ask, terms: Terms, guess: int) -> int:
+def _answer_cap(standing: Standing, ask: Ask) -> int:
     most = standing.output_tokens_max
     if ask.max_tokens is not None:
         if most is not None and ask.max_tokens > most:
@@ -297,24 +269,22 @@ def _answer_cap(standing: Standing, ask: Ask, terms: Terms, guess: int) -> int:
                 f"max_tokens is {ask.max_tokens}; {standing.model_id} answers with at most {most}.",
                 param="max_tokens",
             )
-        affordable = _affordable(standing, ask, terms, guess)
-        if affordable is not None and 0 < affordable < ask.max_tokens:
-            raise refusals.cap_unaffordable(standing, ask.max_tokens, affordable)
         return ask.max_tokens
     default = min(standing.answer_tokens_default or 4_096, most or 2**31 - 1)
-    affordable = _affordable(standing, ask, terms, guess)
+    affordable = affordable_tokens(standing, ask)
     if affordable is None or affordable >= default:
         return default
     return min(default, max(ANSWER_TOKENS_MIN, affordable))
 
 
-def _affordable(standing: Standing, ask: Ask, terms: Terms, guess: int) -> int | None:
+def affordable_tokens(standing: Standing, ask: Ask) -> int | None:
     """The longest answer, in tokens, that wallet, budgets and quotas cover; None: any."""
+    guess = math.ceil(ask.prompt_tokens_guess * _GUESS_SAFETY)
     money = [n for n in (standing.available_nusd, standing.spend_left_nusd) if n is not None]
     caps = []
     if money and not standing.is_free:
         affordable = pricing.affordable_tokens(
-            terms, guess, max(0, min(money)), markup=standing.markup, inputs=ask.inputs,
+            terms_of(standing), guess, max(0, min(money)), markup=standing.markup, inputs=ask.inputs,
             outputs=standing.output_modalities or (),
         )  # fmt: skip
         caps.append(affordable)

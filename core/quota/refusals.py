@@ -6,24 +6,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from core import errors, telemetry
 from core.money import show
+from core.quota import alternatives
+from core.quota.admissions import Admission
 from core.quota.standing import Standing
 
-if TYPE_CHECKING:
-    from core.quota.gate import Admission
-
 _WHOSE = {"user": "your", "key": "this key's", "tenant": "your team's"}
-_FREE_STILL_WORKS = "Free models still work, and so do cheaper models or a shorter answer that fit."
+_SHORTER_FITS = {"credit", "monthly_usd", "monthly_tokens"}
+_NOTHING_ELSE = "Please ask your admin for more credit or a larger budget."
 
 
 def of_verdict(
+    verdict: Mapping[str, Any],
+    admission: Admission,
+    standing: Standing,
+    *,
+    fits_tokens: int | None = None,
+) -> errors.Refusal:
+    """The refusal for a verdict of verbs.admit other than 'ok'; counted by its code.
+
+    `fits_tokens` is the longest answer that would be admitted, where the caller asked for another.
+    """
+    refusal = _of_code(verdict, admission, standing)
+    if fits_tokens and isinstance(refusal, errors.LimitReached) and refusal.limit in _SHORTER_FITS:
+        refusal.message += f" An answer of at most {fits_tokens:,} tokens would fit (max_tokens)."
+        refusal.args = (refusal.message,)
+        refusal.still_works = " ".join(
+            filter(None, (f"max_tokens up to {fits_tokens}.", refusal.still_works))
+        )
+    return refusal
+
+
+def _of_code(
     verdict: Mapping[str, Any], admission: Admission, standing: Standing
 ) -> errors.Refusal:
-    """The refusal for a verdict of verbs.admit other than 'ok'; counted by its code."""
     code = str(verdict.get("code"))
     telemetry.refusals_total.labels(code=code).inc()
     if code == "repeated":
@@ -32,28 +52,18 @@ def of_verdict(
             param="Idempotency-Key",
         )
     if code in {"credit", "debt"}:
-        return _no_credit(code, verdict, admission)
+        return _no_credit(code, verdict, admission, standing)
     if code == "monthly_nusd":
         return _budget(verdict, admission, standing)
     if code in {"monthly_messages", "monthly_tokens"}:
-        return _quota(code, verdict, standing)
+        return _quota(code, verdict, admission, standing)
     if code in {"requests_per_minute", "requests_per_hour"}:
         return _rate(code, verdict)
     return errors.Unavailable("The call could not be admitted right now.", retry_after_s=5)
 
 
-def cap_unaffordable(standing: Standing, asked: int, affordable: int) -> errors.InsufficientCredit:
-    """An explicit answer cap that cannot be paid for, with the one that can."""
-    return errors.InsufficientCredit(
-        f"An answer of {asked} tokens cannot be covered; {affordable} tokens can. Set max_tokens to"
-        f" {affordable} or less, or ask your admin for more credit.",
-        limit="credit", scope="tenant", used=show(0), maximum=show(standing.available_nusd or 0),
-        still_works=f"max_tokens up to {affordable}",
-    )  # fmt: skip
-
-
 def _no_credit(
-    code: str, verdict: Mapping[str, Any], admission: Admission
+    code: str, verdict: Mapping[str, Any], admission: Admission, standing: Standing
 ) -> errors.InsufficientCredit:
     available = int(verdict.get("maximum") or 0)
     if code == "debt":
@@ -62,11 +72,12 @@ def _no_credit(
             f"Your team owes {debt}. New calls start again once credit is added, which pays it first.",
             limit="debt", scope="tenant", used=debt, maximum=show(0),
         )  # fmt: skip
+    still_works = alternatives.still_works(standing, admission)
     return errors.InsufficientCredit(
         f"Not enough credit: this call may cost up to {show(admission.hold_nusd)}, and"
-        f" {show(available)} is available. {_FREE_STILL_WORKS}",
+        f" {show(available)} is available. {still_works or _NOTHING_ELSE}",
         limit="credit", scope="tenant", used=show(admission.hold_nusd), maximum=show(available),
-        still_works=_FREE_STILL_WORKS,
+        still_works=still_works,
     )  # fmt: skip
 
 
@@ -74,20 +85,27 @@ def _budget(
     verdict: Mapping[str, Any], admission: Admission, standing: Standing
 ) -> errors.BudgetReached:
     whose, used, most = _used(verdict)
+    still_works = alternatives.still_works(standing, admission)
     return errors.BudgetReached(
         f"This call may cost up to {show(admission.hold_nusd)}, and {whose} budget of {show(most)} for"
         f" this month has {show(max(0, most - used))} left. It resets {_when(standing)}."
-        f" {_FREE_STILL_WORKS}",
+        f" {still_works or _NOTHING_ELSE}",
         limit="monthly_usd", scope=str(verdict["scope"]), used=show(used), maximum=show(most),
-        resets_at=standing.period_ends, still_works=_FREE_STILL_WORKS,
+        resets_at=standing.period_ends, still_works=still_works,
     )  # fmt: skip
 
 
-def _quota(code: str, verdict: Mapping[str, Any], standing: Standing) -> errors.QuotaReached:
+def _quota(
+    code: str, verdict: Mapping[str, Any], admission: Admission, standing: Standing
+) -> errors.QuotaReached:
     whose, used, most = _used(verdict)
-    unit = "messages" if code == "monthly_messages" else "tokens"
+    needs = ""
+    unit = "messages"
+    if code == "monthly_tokens":
+        unit = "tokens"
+        needs = f", and this call may need {admission.tokens_held:,} more"
     return errors.QuotaReached(
-        f"{whose.capitalize()} {most:,} {unit} of this month are used or reserved ({used:,})."
+        f"{used:,} of {whose} {most:,} {unit} for this month are used or reserved{needs}."
         f" They reset {_when(standing)}. A larger plan allows more; your chats stay readable.",
         limit=code, scope=str(verdict["scope"]), used=f"{used}", maximum=f"{most}",
         resets_at=standing.period_ends,

@@ -136,15 +136,6 @@ def test_a_model_in_reach_is_given(books: Session) -> None:
     assert row.terms is not None
 
 
-def test_cheaper_models_are_named_cheapest_first(books: Session) -> None:
-    named = models.cheaper_than(books, "demo/admiral", development=True, configured=NONE)
-    assert [row.model_id for row in named] == ["demo/free-sailor", "demo/purser"]
-    assert models.cheaper_than(books, "demo/free-sailor", development=True, configured=NONE) == []
-    assert (
-        len(models.cheaper_than(books, "nobody/nothing", development=True, configured=KEYED)) == 3
-    )
-
-
 def default(session: Session, wanted: str, configured: frozenset[str], *, dev: bool = True) -> str:
     row = models.default_model(session, wanted=wanted, development=dev, configured=configured)
     return row.model_id

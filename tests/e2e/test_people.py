@@ -127,7 +127,9 @@ def test_the_pages_of_the_demo_look_right_everywhere(
 def test_a_member_does_not_reach_the_operators_page(open_tab: Callable[..., Tab]) -> None:
     tab = open_tab(make_place(role="admin"))
     page = tab.go("/admin")
-    expect(page.get_by_role("dialog").or_(page.get_by_test_id("stChatInputTextArea")).first).to_be_visible()
+    expect(
+        page.get_by_role("dialog").or_(page.get_by_test_id("stChatInputTextArea")).first
+    ).to_be_visible()
     assert "Health" not in page.locator("body").inner_text()
     tab.complaints[:] = [c for c in tab.complaints if "does not seem to exist" not in c]
 

@@ -188,14 +188,26 @@ def test_the_default_answer_is_cut_to_what_is_affordable() -> None:
 
 def test_an_answer_is_never_cut_below_the_least_useful() -> None:
     place, model = make_place(credit_usd="0.0005"), make_model()
+    with pytest.raises(errors.InsufficientCredit):
+        open_call(place, model, ask(max_tokens=None))
+
+
+def test_a_refusal_names_free_and_affordable_models_that_still_work() -> None:
+    free = make_model(terms={"prompt": "0", "completion": "0"}, free=True, provider="demo")
+    cheap = make_model(terms={"prompt": "0", "completion": "0.00000001"}, provider="demo")
+    place, model = make_place(credit_usd="0.0005"), make_model(provider="demo")
     with pytest.raises(errors.InsufficientCredit) as refused:
         open_call(place, model, ask(max_tokens=None))
     assert refused.value.still_works
+    assert "(free)" in refused.value.still_works
+    open_call(place, free)
+    open_call(place, cheap)
+    assert model not in refused.value.still_works
 
 
 def test_an_explicit_cap_that_is_not_affordable_is_refused_with_the_one_that_is() -> None:
     place, model = make_place(credit_usd="0.00213"), make_model()
-    with pytest.raises(errors.InsufficientCredit, match="max_tokens to 1000 or less"):
+    with pytest.raises(errors.InsufficientCredit, match="at most 1,000 tokens would fit"):
         open_call(place, model, ask(max_tokens=5_000))
 
 
