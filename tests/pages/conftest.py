@@ -49,11 +49,23 @@ class Loop:
         self.loop.close()
 
 
-@pytest.fixture(scope="session")
-def answering(database: Database) -> Iterator[Engine]:
-    """The engine of this process, with the catalogue's demo models answered at a quick pace."""
+@pytest.fixture(scope="session", autouse=True)
+def _catalogue(database: Database) -> None:
+    """The models that every page may name."""
     with db.transaction(SYSTEM) as session:
         sync.seed(session, development=True, now=datetime.now(UTC))
+
+
+@pytest.fixture
+def answering(_answering: Engine) -> Engine:
+    """The engine of this process; tests of other rooms install engines of their own."""
+    engine.install(_answering)
+    return _answering
+
+
+@pytest.fixture(scope="session")
+def _answering(_catalogue: None) -> Iterator[Engine]:
+    """An engine whose demo models answer at a quick pace."""
     loop = Loop()
 
     async def start() -> tuple[Engine, demo.DemoServer]:
