@@ -30,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Session
 from uuid_utils.compat import uuid7
 
@@ -160,8 +160,14 @@ class Database:
     def verify_roles(self) -> None:
         """Refuse to run where row security would not hold. Raises DatabaseRefused."""
         for role, engine in self._engines.items():
-            with engine.connect() as connection:
-                row = connection.execute(text(_WHO_AM_I)).one()
+            try:
+                with engine.connect() as connection:
+                    row = connection.execute(text(_WHO_AM_I)).one()
+            except (ProgrammingError, psycopg.ProgrammingError):
+                setting = "DATABASE_JOBS_URL" if role == JOBS else "DATABASE_URL"
+                raise DatabaseRefused(
+                    f"the login of {setting} may not act as {role}: grant {role} to it"
+                ) from None
             if row.current_user != role:
                 raise DatabaseRefused(f"connected as {row.current_user}, not as {role}")
             if self._production and (row.login_super or row.login_bypass):

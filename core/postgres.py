@@ -17,10 +17,14 @@ _STOP_TIMEOUT_S = 30
 
 
 class EmbeddedServer:
-    """The embedded server as this process holds it; `url` is its address (superuser, local only)."""
+    """The embedded server as this process holds it; `url` is its address (owner, local only)."""
 
     def __init__(self, keeper: subprocess.Popen[str], url: str) -> None:
         self._keeper, self.url = keeper, url
+
+    def url_of(self, role: str) -> str:
+        """Its address for a login as `role`, once the migrations made that role."""
+        return self.url.replace("//postgres:", f"//{role}:", 1)
 
     def stop(self) -> None:
         """Leave the server; the last process to leave stops it."""

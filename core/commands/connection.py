@@ -44,15 +44,26 @@ def connected(*, log_level: str = "ERROR") -> Iterator[Settings]:
     current = settings.current()
     _log_to_stderr(log_level)
     with address(current.database_url) as url:
-        jobs_url = current.database_jobs_url
         _must_be_at_head(url)
-        database = Database(current, url, jobs_url.get_secret_value() if jobs_url else None)
+        web_url, jobs_url = _logins(current, url)
+        database = Database(current, web_url, jobs_url)
         try:
             database.verify_roles()
             db.install(database)
             yield current
         finally:
             database.close()
+
+
+def _logins(current: Settings, url: str) -> tuple[str, str | None]:
+    """The addresses for the web role and for jobs; the embedded server has a login for each."""
+    if current.database_url is None:
+        server = make_url(url)
+        logins = (server.set(username=role) for role in (db.RW, db.JOBS))
+        web, jobs = (login.render_as_string(hide_password=False) for login in logins)
+        return web, jobs
+    jobs_url = current.database_jobs_url
+    return url, jobs_url.get_secret_value() if jobs_url else None
 
 
 def _must_be_at_head(url: str) -> None:

@@ -80,7 +80,7 @@ def addresses(configured: Settings, stack: AsyncExitStack) -> Addresses:
     if configured.database_url is None:
         server = postgres.start(configured.purser_data_dir)
         stack.callback(server.stop)
-        return Addresses(server.url, server.url, server.url)
+        return Addresses(server.url_of(db.RW), server.url_of(db.JOBS), server.url)
     web = configured.database_url.get_secret_value()
     jobs, owner = configured.database_jobs_url, configured.database_owner_url
     return Addresses(
