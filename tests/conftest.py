@@ -65,6 +65,12 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _settings_of_the_environment() -> None:
+    """Settings another test read under its own environment are forgotten."""
+    settings.current.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def database(database_url: str, data_dir: Path) -> Iterator[Database]:
     """The worker's database as the product uses it (roles taken on connect)."""

@@ -17,8 +17,9 @@ from streamlit.testing.v1 import AppTest
 
 from core import db, settings
 from core.billing import ledger
-from core.catalog import demo, sync
+from core.catalog import demo, registry, sync
 from core.catalog.demo import Pace
+from core.catalog.demo_models import DEMO_MODELS
 from core.catalog.registry import connect
 from core.chat import engine
 from core.chat.engine import Engine
@@ -51,9 +52,11 @@ class Loop:
 
 @pytest.fixture(scope="session", autouse=True)
 def _catalogue(database: Database) -> None:
-    """The models that every page may name."""
+    """The models that every page may name, also beside those other tests have made."""
+    rows = [model.catalogue_row() for model in DEMO_MODELS.values()]
     with db.transaction(SYSTEM) as session:
         sync.seed(session, development=True, now=datetime.now(UTC))
+        sync.apply(session, registry.DEMO, rows, source="tests", now=datetime.now(UTC))
 
 
 @pytest.fixture
