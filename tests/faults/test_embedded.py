@@ -17,7 +17,10 @@ from core import postgres
 from tests.processes import ROOT, AppProcess
 
 pytestmark = pytest.mark.faults
-SECRETS = {"SECRET_KEY": "Zq3v9Xk1Lw7Rt5Yb2Nc8Md4Pf6Gh0JsVu", "ENCRYPTION_KEYS": "a8Qe2Wr5Ty7Ui9Op3As4Df6Gh1Jk0LzXc"}
+SECRETS = {
+    "SECRET_KEY": "Zq3v9Xk1Lw7Rt5Yb2Nc8Md4Pf6Gh0JsVu",
+    "ENCRYPTION_KEYS": "a8Qe2Wr5Ty7Ui9Op3As4Df6Gh1Jk0LzXc",
+}
 
 
 def postmaster_pid(app: AppProcess) -> int:
