@@ -30,7 +30,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.orm import DeclarativeBase, Session
 from uuid_utils.compat import uuid7
 
@@ -120,8 +121,10 @@ class Database:
                 with session.begin():
                     _bind(session, who)
                     yield session
-            except OperationalError as error:
+            except (OperationalError, InterfaceError) as error:
                 raise _unavailable(error.orig) from error
+            except NoFreeConnection as error:
+                raise _unavailable(error) from error
 
     def call(
         self,
@@ -138,7 +141,7 @@ class Database:
             with self._pools[role].connection(timeout=_POOL_WAIT_S) as connection:
                 counted.statements += 1
                 return connection.execute(statement, arguments).fetchone()  # type: ignore[no-any-return]
-        except (psycopg.OperationalError, PoolTimeout) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
             raise _unavailable(error) from error
 
     def call_again(
@@ -152,7 +155,7 @@ class Database:
         try:
             return self.call(statement, arguments, role=role)
         except errors.Unavailable as error:
-            if not isinstance(error.__cause__, psycopg.OperationalError):
+            if isinstance(error.__cause__, PoolTimeout):
                 raise
             self._pools[role].check()
             return self.call(statement, arguments, role=role)

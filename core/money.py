@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+import re
+from decimal import ROUND_CEILING, Decimal
 from typing import NewType
 
 NanoUsd = NewType("NanoUsd", int)
 
 NANO_PER_USD = 1_000_000_000
 ZERO = NanoUsd(0)
+_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,30})?", re.ASCII)
 _LARGEST = 9_000_000_000 * NANO_PER_USD  # what a BIGINT column can hold, with room to add
 
 
@@ -29,12 +31,9 @@ def billed_nusd(amount_usd: Decimal, markup: Decimal) -> NanoUsd:
 def parse_usd(text: str) -> NanoUsd:
     """A person's USD amount ('12.50') as nano-USD; refuses signs, exponents, fractions of a nano."""
     cleaned = text.strip().removeprefix("$").replace(",", "")
-    try:
-        amount = Decimal(cleaned)
-    except InvalidOperation:
-        raise NotMoney(f"{text[:40]!r} is not an amount in USD") from None
-    if not amount.is_finite() or amount < 0 or "e" in cleaned.lower():
-        raise NotMoney(f"{text[:40]!r} is not a positive amount in USD")
+    if not _AMOUNT.fullmatch(cleaned):
+        raise NotMoney(f"{text[:40]!r} is not an amount in USD")
+    amount = Decimal(cleaned)
     nano = amount * NANO_PER_USD
     if nano != nano.to_integral_value() or nano > _LARGEST:
         raise NotMoney(f"{text[:40]!r} has more digits than can be booked")

@@ -52,7 +52,8 @@ class Engine:
         """Begin answering an open call. On the loop only; other threads use `submit`."""
         call_id = run.call.call_id
         self._runs[call_id] = run
-        self._tasks[call_id] = self.loop.create_task(self._answer(run))
+        self._tasks[call_id] = task = self.loop.create_task(self._answer(run))
+        task.add_done_callback(partial(_log_failure, "engine.call_left_to_reaper"))
 
     def submit(self, run: Run) -> None:
         """`start` from any other thread. The run can be followed at once."""
@@ -143,7 +144,7 @@ class Engine:
 
     def _save_generation(self, run: Run, generation_id: str) -> None:
         task = self.loop.create_task(self.sql(endings.save_generation, run, generation_id))
-        task.add_done_callback(_log_failure)
+        task.add_done_callback(partial(_log_failure, "engine.generation_not_saved"))
 
     async def _settle(self, run: Run) -> None:
         """Book the end of the call; while the database is away, again and again."""
@@ -165,9 +166,9 @@ class Engine:
             stream.cancel()
 
 
-def _log_failure(task: asyncio.Task[Beat]) -> None:
+def _log_failure(event: str, task: asyncio.Task[T]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("engine.generation_not_saved", exc_info=error)
+        log.error(event, exc_info=error)
 
 
 _engine: Engine | None = None

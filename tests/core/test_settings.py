@@ -1,0 +1,65 @@
+"""The environment is read once; production starts with real secrets or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core import settings
+from core.settings import SettingsRefused
+
+GOOD = "k3Jx9Qw2Zr7Tn5Vb8Mc1Lp6Hs4Gd0FyAe"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("SECRET_KEY", "ENCRYPTION_KEYS", "APP_ENV", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PURSER_DATA_DIR", str(tmp_path / "data"))
+
+
+def test_production_is_the_default_and_names_the_missing_secret() -> None:
+    with pytest.raises(SettingsRefused, match="SECRET_KEY is missing"):
+        settings.load()
+
+
+@pytest.mark.parametrize("weak", ["changeme", "a" * 64, "hunter2"])
+def test_production_refuses_a_weak_secret_without_repeating_it(
+    weak: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", weak)
+    with pytest.raises(SettingsRefused, match="SECRET_KEY is too short or a default") as refused:
+        settings.load()
+    assert weak not in str(refused.value)
+
+
+def test_production_starts_with_two_real_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", GOOD)
+    monkeypatch.setenv("ENCRYPTION_KEYS", GOOD)
+    assert settings.load().signing_key() == GOOD.encode()
+
+
+def test_development_makes_its_keys_once_for_its_owner_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("APP_ENV", "development")
+    first = settings.load().signing_key()
+    assert settings.load().signing_key() == first
+    made = tmp_path / "data" / "keys" / "secret_key"
+    assert made.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("APP_URL", "ftp://x"), ("APP_ENV", "staging"), ("LOG_LEVEL", "LOUD"),
+     ("AI_MONTHLY_QUOTA_PER_TENANT", "-1"), ("DATABASE_POOLER", "session")],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_is_named_and_its_value_is_not_shown(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsRefused, match=name) as refused:
+        settings.load()
+    assert value not in str(refused.value).replace(name, "")
