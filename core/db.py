@@ -65,6 +65,14 @@ class System:
     bound_tenant_id: UUID | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """The web role without a tenant: sees platform data such as the catalogue, and nobody's rows."""
+
+    db_role: str = RW
+    bound_tenant_id: UUID | None = None
+
+
 class Base(DeclarativeBase):
     """All tables live in schema `app`; ids are UUIDs, times carry a zone."""
 

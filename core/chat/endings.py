@@ -109,7 +109,7 @@ def _terms_served(call: OpenCall, answer: Answer) -> Terms:
     priced_by_provider = answer.usage is not None and answer.usage.cost_usd is not None
     if served is None or served == call.model_id or priced_by_provider:
         return call.terms
-    with db.transaction(_Reader()) as session:
+    with db.transaction(db.Reader()) as session:
         terms = session.scalar(
             select(Price.terms)
             .join(Model, Model.price_id == Price.price_id)
@@ -119,13 +119,6 @@ def _terms_served(call: OpenCall, answer: Answer) -> Terms:
         return pricing.read_terms(terms) if terms else call.terms
     except pricing.PriceRefused:
         return call.terms
-
-
-class _Reader:
-    """Reads the catalogue, which belongs to no tenant."""
-
-    db_role = db.RW
-    bound_tenant_id = None
 
 
 def _extras(answer: Answer) -> dict[str, list[object]] | None:

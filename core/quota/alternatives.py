@@ -16,17 +16,10 @@ _NAMED_MAX = 2
 _SHORT_ANSWER_TOKENS = 256
 
 
-class _Reader:
-    """Reads the catalogue, which belongs to no tenant."""
-
-    db_role = db.RW
-    bound_tenant_id = None
-
-
 def still_works(standing: Standing, admission: Admission) -> str | None:
     """A sentence naming models that would still be admitted; None when there are none."""
     configured = settings.current()
-    with db.transaction(_Reader()) as session:
+    with db.transaction(db.Reader()) as session:
         rows = models.list_models(
             session, offered_to="chat", development=configured.development,
             configured=registry.offered(configured),
