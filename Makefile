@@ -31,7 +31,7 @@ test: check  ## every layer, fast ones first
 	$(PY) -m pytest -n 2 --dist loadfile -m "not browser and not faults"
 	$(MAKE) browser
 	$(PY) -m pytest -m browser
-	$(PY) -m pytest -m faults
+	$(PY) -m pytest -n 2 --dist loadfile -m faults
 
 browser:  ## a Chromium for the browser layer: installed as root, asked for otherwise
 ifeq ($(CHROMIUM),)
