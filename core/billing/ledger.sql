@@ -2,13 +2,16 @@
 -- one entry, and does nothing twice: an idempotency key seen before returns what was booked then.
 -- Always: posted = sum(entries) = sum(lots left) - debt - receivable; held = sum(open holds).
 
--- Appends one movement and moves the account by it. Callers hold the account's lock.
+-- Appends one movement and moves the account by it, ending a hold of `p_unhold` with it. Callers
+-- hold the account's lock.
 create function post_entry(p_tenant uuid, p_kind text, p_contra text, p_amount bigint, p_key text,
-  p_call uuid, p_lot uuid, p_source_type text, p_source_id text, p_actor text, p_reason text)
+  p_call uuid, p_lot uuid, p_source_type text, p_source_id text, p_actor text, p_reason text,
+  p_unhold bigint default 0)
 returns bigint language plpgsql set search_path = app, verbs, pg_temp as $$
 declare a accounts;
 begin
-  update accounts set posted_nusd = posted_nusd + p_amount, seq = seq + 1
+  update accounts set posted_nusd = posted_nusd + p_amount, seq = seq + 1,
+      held_nusd = held_nusd - p_unhold
     where tenant_id = p_tenant returning * into a;
   insert into entries(tenant_id, seq, kind, contra, amount_nusd, posted_after_nusd, idempotency_key,
       call_id, lot_id, source_type, source_id, actor, reason)
@@ -150,10 +153,11 @@ begin
       captured_nusd = p_amount, settled_at = clock_timestamp()
     where tenant_id = p_tenant and call_id = p_call and state = 'open' returning * into h;
   if not found then return; end if;
-  update accounts set held_nusd = held_nusd - h.amount_nusd where tenant_id = p_tenant;
-  if p_amount > 0 then
+  if p_amount = 0 then
+    update accounts set held_nusd = held_nusd - h.amount_nusd where tenant_id = p_tenant;
+  else
     perform spend_lots(p_tenant, post_entry(p_tenant, 'capture', 'usage', -p_amount,
-      'capture:' || p_call, p_call, null, 'call', p_call::text, p_actor, null), p_amount);
+      'capture:' || p_call, p_call, null, 'call', p_call::text, p_actor, null, h.amount_nusd), p_amount);
   end if;
 end $$;
 

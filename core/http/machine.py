@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import importlib
 import logging
@@ -126,9 +127,17 @@ async def keep_memory_tidy(warm: Sequence[str]) -> None:
     await asyncio.to_thread(_import_all, warm)
     gc.collect()
     gc.freeze()
+    _give_back()
     while True:
         await asyncio.sleep(_COLLECT_EVERY_S)
         gc.collect()
+        _give_back()
+
+
+def _give_back() -> None:
+    """Return what was freed to the system, where the C library can (glibc): imports leave much."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _import_all(names: Sequence[str]) -> None:

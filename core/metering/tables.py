@@ -9,7 +9,6 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    ForeignKey,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -21,7 +20,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.catalog.tables import Price, Provider
 from core.db import Base
 from core.identity.tables import ApiKey, Label, Membership
 
@@ -42,9 +40,11 @@ class Call(Base):
     source: Mapped[str] = mapped_column(Text)
     purpose: Mapped[str] = mapped_column(Text)
     conversation_id: Mapped[UUID | None]
-    provider: Mapped[str] = mapped_column(ForeignKey(Provider.provider))
+    # No foreign keys to platform rows: they are never deleted, and every call of every tenant
+    # would lock the same few of them.
+    provider: Mapped[str] = mapped_column(Text)
     model_requested: Mapped[str] = mapped_column(Text)
-    price_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(Price.price_id))
+    price_id: Mapped[int] = mapped_column(BigInteger)
     markup: Mapped[Decimal] = mapped_column(Numeric(9, 6))
     prompt_tokens_guess: Mapped[int]
     answer_tokens_max: Mapped[int]

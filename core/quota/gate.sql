@@ -186,10 +186,12 @@ declare v verdict; person counters; key counters; tenant counters;
 begin
   perform set_config('app.tenant_id', a.tenant_id::text, true);
   person := lock_counter(a.tenant_id, a.user_id, 'user', a.period);
-  select call_id into v.first_call_id from calls where call_id = a.call_id and tenant_id = a.tenant_id
-    or a.idempotency_key is not null and tenant_id = a.tenant_id and api_key_id = a.key_id
-      and idempotency_key = a.idempotency_key;
-  if found then  -- this very call, sent again after a lost connection, is as admitted as before
+  select call_id into v.first_call_id from calls where tenant_id = a.tenant_id and call_id = a.call_id;
+  if not found and a.idempotency_key is not null then
+    select call_id into v.first_call_id from calls where tenant_id = a.tenant_id
+      and api_key_id = a.key_id and idempotency_key = a.idempotency_key;
+  end if;
+  if v.first_call_id is not null then  -- this very call, sent again after a lost answer, is admitted
     v.code := case when v.first_call_id = a.call_id then 'ok' else 'repeated' end;
     return v;
   end if;
@@ -286,16 +288,18 @@ language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 declare c calls; e usage_events; known boolean := false;
 begin
   perform set_config('app.tenant_id', s.tenant_id::text, true);
-  select * into c from calls where tenant_id = s.tenant_id and call_id = s.call_id for update;
-  if not found or c.lease_token <> s.lease_token then
-    return row('stale', null, null, null, null, false)::receipt;
-  elsif c.state = 'settled' then
-    return receipt_of(s.tenant_id, s.call_id, 'settled');
+  update calls set state = 'settled', outcome = s.outcome, gave_output = s.gave_output,
+      settled_at = clock_timestamp(), generation_id = coalesce(s.generation_id, generation_id)
+    where tenant_id = s.tenant_id and call_id = s.call_id and lease_token = s.lease_token
+      and state = 'open'
+    returning * into c;
+  if not found then
+    perform from calls where tenant_id = s.tenant_id and call_id = s.call_id
+      and lease_token = s.lease_token;
+    return case when found then receipt_of(s.tenant_id, s.call_id, 'settled')
+      else row('stale', null, null, null, null, false)::receipt end;
   end if;
-  s.generation_id := coalesce(s.generation_id, c.generation_id);
-  update calls set state = 'settled', outcome = s.outcome, settled_at = clock_timestamp(),
-      generation_id = s.generation_id, gave_output = s.gave_output
-    where call_id = s.call_id;
+  s.generation_id := c.generation_id;
   e := event_of(c, s, 'call');
   perform add_to_day(e, 1, (s.outcome in ('error', 'timeout'))::int, e.model_served);
   perform count_use(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd, true,

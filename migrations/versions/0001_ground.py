@@ -714,12 +714,6 @@ def upgrade() -> None:
             "hold_nusd >= 0 and tokens_held >= 0", name=op.f("calls_held_check")
         ),
         sa.ForeignKeyConstraint(
-            ["price_id"], ["app.prices.price_id"], name=op.f("calls_price_id_fkey")
-        ),
-        sa.ForeignKeyConstraint(
-            ["provider"], ["app.providers.provider"], name=op.f("calls_provider_fkey")
-        ),
-        sa.ForeignKeyConstraint(
             ["tenant_id", "api_key_id"],
             ["app.api_keys.tenant_id", "app.api_keys.key_id"],
             name=op.f("calls_tenant_id_api_key_id_fkey"),
