@@ -1,5 +1,4 @@
-"""Brings a database to head: roles, migrations, and the SQL verbs of the rooms. Refuses nothing:
-safe to run by several processes at once, and again.
+"""Whether a database is at this code's head, and how it gets there: migrations and SQL verbs.
 
 The verbs (functions in schema `verbs`) live in .sql files beside the room that owns them and are
 replaced as a whole whenever their text changed.
@@ -8,17 +7,16 @@ replaced as a whole whenever their text changed.
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 
 ROOT = Path(__file__).parent.parent
-_ONE_MIGRATOR = 7_001
 
 # Callees first: a verb may use the types and verbs of the files before it.
 VERB_FILES = (
@@ -30,30 +28,30 @@ VERB_FILES = (
 )
 
 
+class MigrationFailed(Exception):
+    """The database could not be brought to head; the migrating process said why on its stderr."""
+
+
 def migrate(url: str) -> None:
-    """Bring the database at `url` (an owner's login) to head."""
+    """Bring the database at `url` (an owner's login) to head, in a process of its own.
+
+    Raises sqlalchemy's OperationalError when nobody answers there, and MigrationFailed.
+    """
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
-    try:
-        with engine.begin() as connection:
-            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ONE_MIGRATOR})
-            connection.exec_driver_sql(
-                (ROOT / "migrations" / "roles.sql").read_text().replace("%", "%%")
-            )
-        with engine.connect() as connection:
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
-        with engine.begin() as connection:
-            _install_verbs(connection)
-    finally:
+    with engine.connect():
         engine.dispose()
+    done = subprocess.run(
+        [sys.executable, "-m", "core.migrating"],
+        cwd=ROOT, env={**os.environ, "DATABASE_OWNER_URL": url}, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise MigrationFailed("the migrations failed: see the lines above")
 
 
 @lru_cache(maxsize=1)
 def head() -> str:
     """The newest migration of this code."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    return max(file.name[:4] for file in (ROOT / "migrations" / "versions").glob("0*.py"))
 
 
 @lru_cache(maxsize=1)
@@ -70,24 +68,3 @@ def at_head(connection: Connection) -> bool:
     version = connection.execute(text("select version_num from app.alembic_version")).scalar()
     verbs = connection.execute(text("select obj_description('verbs'::regnamespace)")).scalar()
     return version == head() and verbs == verbs_digest()
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(ROOT / "migrations"))
-    return config
-
-
-def _install_verbs(connection: Connection) -> None:
-    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ONE_MIGRATOR})
-    if at_head(connection):
-        return
-    connection.exec_driver_sql("drop schema if exists verbs cascade")
-    connection.exec_driver_sql("create schema verbs authorization app_owner")
-    connection.exec_driver_sql("set local role app_owner")
-    connection.exec_driver_sql("set local search_path = verbs, app, pg_temp")
-    for name in VERB_FILES:
-        connection.exec_driver_sql((ROOT / name).read_text().replace("%", "%%"))
-    connection.exec_driver_sql("revoke execute on all functions in schema verbs from public")
-    connection.exec_driver_sql("grant usage on schema verbs to app_rw, app_jobs")
-    connection.exec_driver_sql(f"comment on schema verbs is '{verbs_digest()}'")

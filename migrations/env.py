@@ -1,4 +1,4 @@
-"""Runs migrations as app_owner, one process at a time. Called by core.schema, which gives the
+"""Runs migrations as app_owner, one process at a time. Called by core.migrating, which gives the
 connection; the tables of all rooms are imported here and nowhere else."""
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
-    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -86,10 +85,8 @@ class Lot(Base):
             "granted_nusd = remaining_nusd + consumed_nusd + expired_nusd + revoked_nusd",
             name="whole",
         ),
-        Index(
-            "lots_spend_idx", "tenant_id", "priority", "expires_at", "effective_at", "lot_id",
-            postgresql_where=text("remaining_nusd > 0"),
-        ),
+        # Not only what has something left: that changes with every capture, this index never.
+        Index("lots_spend_idx", "tenant_id", "priority", "expires_at", "effective_at", "lot_id"),
         {"postgresql_with": {"fillfactor": 70}},
     )  # fmt: skip
 
@@ -98,7 +95,7 @@ class Hold(Base):
     """The worst case of one call, set aside. Ends with the call's lease: captured or released."""
 
     __tablename__ = "holds"
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Account.tenant_id), primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     call_id: Mapped[UUID] = mapped_column(primary_key=True)
     amount_nusd: Mapped[int] = mapped_column(BigInteger)
     captured_nusd: Mapped[int] = mapped_column(BigInteger, server_default="0")
@@ -110,7 +107,6 @@ class Hold(Base):
         CheckConstraint("amount_nusd >= 0 and captured_nusd >= 0", name="amount"),
         CheckConstraint("state in ('open', 'captured', 'released')", name="state"),
         CheckConstraint("(state = 'open') = (settled_at is null)", name="settled"),
-        Index("holds_open_idx", "tenant_id", postgresql_where=text("state = 'open'")),
         {"postgresql_with": {"fillfactor": 70}},
     )
 
@@ -119,7 +115,7 @@ class Entry(Base):
     """One movement of the wallet, naming both sides (the account and `contra`). Append-only."""
 
     __tablename__ = "entries"
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Account.tenant_id), primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     entry_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     kind: Mapped[str] = mapped_column(Text)
@@ -156,5 +152,4 @@ class LotUse(Base):
         ForeignKeyConstraint(["tenant_id", "seq"], [Entry.tenant_id, Entry.seq]),
         ForeignKeyConstraint(["tenant_id", "lot_id"], [Lot.tenant_id, Lot.lot_id]),
         CheckConstraint("amount_nusd <> 0", name="amount"),
-        Index(None, "tenant_id", "lot_id"),
     )

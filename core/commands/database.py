@@ -24,6 +24,8 @@ def migrate() -> None:
             schema.migrate(url)
         except OperationalError as error:
             raise errors.Unavailable("The database is not reachable.") from error
+        except schema.MigrationFailed as failure:
+            raise errors.Unavailable(f"{failure}.") from failure
     answer(f"The database is at {schema.head()}.", {"id": schema.head()})
 
 

@@ -93,6 +93,8 @@ def _open_database(configured: Settings, stack: AsyncExitStack) -> None:
     try:
         if not _is_at_head(where.owner):
             schema.migrate(where.owner)
+    except schema.MigrationFailed as failure:
+        raise DatabaseRefused(str(failure)) from None
     except OperationalError as error:
         if not error.connection_invalidated and error.statement is not None:
             raise

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db import Base
-from core.identity.tables import ApiKey, Label, Membership
+from core.identity.tables import ApiKey, Membership
 
 _COST_SOURCES = "cost_source in ('provider', 'price_table', 'estimate')"
 
@@ -40,8 +40,8 @@ class Call(Base):
     source: Mapped[str] = mapped_column(Text)
     purpose: Mapped[str] = mapped_column(Text)
     conversation_id: Mapped[UUID | None]
-    # No foreign keys to platform rows: they are never deleted, and every call of every tenant
-    # would lock the same few of them.
+    # No foreign keys to platform rows, nor to labels: none is ever deleted, and every call would
+    # lock the same few of them.
     provider: Mapped[str] = mapped_column(Text)
     model_requested: Mapped[str] = mapped_column(Text)
     price_id: Mapped[int] = mapped_column(BigInteger)
@@ -67,8 +67,6 @@ class Call(Base):
         UniqueConstraint("tenant_id", "call_id"),
         ForeignKeyConstraint(["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]),
         ForeignKeyConstraint(["tenant_id", "api_key_id"], [ApiKey.tenant_id, ApiKey.key_id]),
-        ForeignKeyConstraint(["tenant_id", "tenant_label_id"], [Label.tenant_id, Label.label_id]),
-        ForeignKeyConstraint(["tenant_id", "user_label_id"], [Label.tenant_id, Label.label_id]),
         CheckConstraint("source in ('chat', 'api', 'background')", name="source"),
         CheckConstraint("state in ('open', 'settled')", name="state"),
         CheckConstraint("(state = 'settled') = (settled_at is not null)", name="settled"),
@@ -76,8 +74,8 @@ class Call(Base):
             "outcome in ('ok', 'stopped', 'cut', 'error', 'timeout')", name="outcome"
         ),
         CheckConstraint("hold_nusd >= 0 and tokens_held >= 0", name="held"),
-        Index("calls_lease_idx", "lease_until", postgresql_where=text("state = 'open'")),
-        Index("calls_opened_idx", "tenant_id", text("opened_at desc")),
+        # Not on lease_until: a heartbeat that changes no indexed column costs no index entry.
+        Index("calls_open_idx", "call_id", postgresql_where=text("state = 'open'")),
         Index(
             "calls_idempotency_key", "tenant_id", "api_key_id", "idempotency_key", unique=True,
             postgresql_where=text("idempotency_key is not null"),

@@ -304,7 +304,7 @@ begin
   perform add_to_day(e, 1, (s.outcome in ('error', 'timeout'))::int, e.model_served);
   perform count_use(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd, true,
     case when s.gave_output then 0 else -1 end);
-  perform capture(s.tenant_id, s.call_id, s.billed_nusd, s.actor);
+  perform capture(s.tenant_id, s.call_id, c.hold_nusd, s.billed_nusd, s.actor);
   if s.generation_id is not null then
     insert into generations(generation_id, tenant_id, call_id)
       values (s.generation_id, s.tenant_id, s.call_id) on conflict do nothing;

@@ -489,7 +489,6 @@ def upgrade() -> None:
         ["tenant_id", "priority", "expires_at", "effective_at", "lot_id"],
         unique=False,
         schema="app",
-        postgresql_where=sa.text("remaining_nusd > 0"),
     )
     op.create_table(
         "memberships",
@@ -719,19 +718,9 @@ def upgrade() -> None:
             name=op.f("calls_tenant_id_api_key_id_fkey"),
         ),
         sa.ForeignKeyConstraint(
-            ["tenant_id", "tenant_label_id"],
-            ["app.labels.tenant_id", "app.labels.label_id"],
-            name=op.f("calls_tenant_id_tenant_label_id_fkey"),
-        ),
-        sa.ForeignKeyConstraint(
             ["tenant_id", "user_id"],
             ["app.memberships.tenant_id", "app.memberships.user_id"],
             name=op.f("calls_tenant_id_user_id_fkey"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["tenant_id", "user_label_id"],
-            ["app.labels.tenant_id", "app.labels.label_id"],
-            name=op.f("calls_tenant_id_user_label_id_fkey"),
         ),
         sa.PrimaryKeyConstraint("call_id", name=op.f("calls_pkey")),
         sa.UniqueConstraint(
@@ -750,19 +739,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("idempotency_key is not null"),
     )
     op.create_index(
-        "calls_lease_idx",
+        "calls_open_idx",
         "calls",
-        ["lease_until"],
+        ["call_id"],
         unique=False,
         schema="app",
         postgresql_where=sa.text("state = 'open'"),
-    )
-    op.create_index(
-        "calls_opened_idx",
-        "calls",
-        ["tenant_id", sa.literal_column("opened_at desc")],
-        unique=False,
-        schema="app",
     )
     op.create_table(
         "messages",
@@ -850,11 +832,6 @@ def upgrade() -> None:
             ["app.lots.tenant_id", "app.lots.lot_id"],
             name=op.f("entries_tenant_id_lot_id_fkey"),
         ),
-        sa.ForeignKeyConstraint(
-            ["tenant_id"],
-            ["app.accounts.tenant_id"],
-            name=op.f("entries_tenant_id_fkey"),
-        ),
         sa.PrimaryKeyConstraint("tenant_id", "seq", name=op.f("entries_pkey")),
         sa.UniqueConstraint(
             "tenant_id",
@@ -918,20 +895,9 @@ def upgrade() -> None:
             ["app.calls.tenant_id", "app.calls.call_id"],
             name=op.f("holds_tenant_id_call_id_fkey"),
         ),
-        sa.ForeignKeyConstraint(
-            ["tenant_id"], ["app.accounts.tenant_id"], name=op.f("holds_tenant_id_fkey")
-        ),
         sa.PrimaryKeyConstraint("tenant_id", "call_id", name=op.f("holds_pkey")),
         schema="app",
         postgresql_with={"fillfactor": 70},
-    )
-    op.create_index(
-        "holds_open_idx",
-        "holds",
-        ["tenant_id"],
-        unique=False,
-        schema="app",
-        postgresql_where=sa.text("state = 'open'"),
     )
     op.create_table(
         "lookups",
@@ -1112,11 +1078,13 @@ def upgrade() -> None:
         ),
         schema="app",
     )
-    op.create_index(
-        op.f("lot_uses_tenant_id_lot_id_idx"),
-        "lot_uses",
-        ["tenant_id", "lot_id"],
-        unique=False,
-        schema="app",
+    op.create_foreign_key(
+        op.f("models_price_id_fkey"),
+        "models",
+        "prices",
+        ["price_id"],
+        ["price_id"],
+        source_schema="app",
+        referent_schema="app",
     )
     # ### end Alembic commands ###
