@@ -55,11 +55,13 @@ TPCB_SCHEMA = f"""
 @dataclass(frozen=True, slots=True)
 class Calls:
     """What is measured. `admit(i)` opens call number `i` (a fresh number every time, so that it
-    may pick tenant `i % tenants`) and returns what `settle` needs to close it. Both are called
-    from many threads at once, and must each commit before they return."""
+    may pick tenant `i % tenants`) and returns what `settle` needs to close it; `reserve` is its
+    second half where the first only reads who asks under which limits. All are called from many
+    threads at once, and must each commit before they return."""
 
     admit: Callable[[int], Any]
     settle: Callable[[Any], None]
+    reserve: Callable[[int], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Admission:
 
     admit_ms: Quantiles
     turns_per_s: float
+    whole_turns_per_s: float
     tpcb_per_s: float
     pgbench_per_s: float | None
 
@@ -78,7 +81,8 @@ def measure(
     """One round of everything; `tpcb_dsn` must have been through `create_tpcb`."""
     return Admission(
         admit_ms=admit_ms(calls, seconds),
-        turns_per_s=turns_per_s(calls, threads, seconds),
+        turns_per_s=turns_per_s(calls.reserve or calls.admit, calls, threads, seconds),
+        whole_turns_per_s=turns_per_s(calls.admit, calls, threads, seconds),
         tpcb_per_s=tpcb_per_s(tpcb_dsn, threads, seconds),
         pgbench_per_s=pgbench_per_s(pgbench, tpcb_dsn, threads, seconds) if pgbench else None,
     )
@@ -100,12 +104,12 @@ def admit_ms(calls: Calls, seconds: float) -> Quantiles:
     return quantiles(times, 1000)
 
 
-def turns_per_s(calls: Calls, threads: int, seconds: float) -> float:
-    """Admissions with their settlements per second, over all threads."""
+def turns_per_s(admit: Callable[[int], Any], calls: Calls, threads: int, seconds: float) -> float:
+    """Admissions by `admit` with their settlements per second, over all threads."""
     numbers = itertools.count()  # next() is one atomic step in CPython
 
     def turn() -> None:
-        calls.settle(calls.admit(next(numbers)))
+        calls.settle(admit(next(numbers)))
 
     return _per_s([turn] * threads, seconds)
 

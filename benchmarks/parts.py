@@ -113,6 +113,7 @@ def admit(bench: Bench) -> list[Figure]:
         row("admit+settle/s at 16 threads, ratio to pgbench", "", bars.TURNS_RATIO, _to_pgbench),
         row("the same, ratio to TPC-B from Python", "", None, _to_python),
         row("admit+settle/s at 16 threads", "", None, lambda a: a.turns_per_s),
+        row("resolve+admit+settle/s at 16 threads", "", None, lambda a: a.whole_turns_per_s),
         row("TPC-B/s by pgbench, same server", "", None, lambda a: a.pgbench_per_s or math.nan),
     ]
 

@@ -130,16 +130,21 @@ def product_callables(dsn: str) -> Calls:
     database = _connect(dsn)
     people = _people(database)
     cost = Cost(Decimal("0.00001"), "provider", needs_lookup=False)
+    ask = Ask("api", "benchmark", 20, 100)
+    standings = [standing.of_member(who, fakes.SHORT_MODEL) for who in people]
 
     def admit(number: int) -> OpenCall:
         who = people[number % len(people)]
         asker = standing.of_member(who, fakes.SHORT_MODEL)
-        return gate.open_call(asker, Ask("api", "benchmark", 20, 100))
+        return gate.open_call(asker, ask)
+
+    def reserve(number: int) -> OpenCall:
+        return gate.open_call(standings[number % len(standings)], ask)
 
     def settle(call: OpenCall) -> None:
         gate.close(gate.settlement(call, cost, outcome="ok", gave_output=True, latency_ms=1))
 
-    return Calls(admit, settle)
+    return Calls(admit, settle, reserve)
 
 
 def count_round_trips(setup: Setup) -> RoundTrips:
