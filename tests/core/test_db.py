@@ -6,6 +6,7 @@ import threading
 import time
 from uuid import UUID
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -101,11 +102,9 @@ def test_every_connection_has_bounded_statements_and_locks(database: Database) -
 def test_a_login_that_may_not_take_the_role_is_refused_with_its_setting(
     database_url: str, data_dir: object
 ) -> None:
-    with db.current().engine(JOBS).connect() as connection:
-        connection.execute(text("reset role"))
-        connection.execute(text("drop role if exists nobody_special"))
-        connection.execute(text("create role nobody_special login"))
-        connection.commit()
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("drop role if exists nobody_special")
+        owner.execute("create role nobody_special login")
     url = database_url.replace("//postgres:", "//nobody_special:")
     refused = Database(settings.current(), url)
     try:
