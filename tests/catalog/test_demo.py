@@ -192,8 +192,8 @@ def test_a_running_answer_has_no_record_yet() -> None:
 def test_the_default_pace_is_that_of_a_person_reading() -> None:
     answer = say("[[long 50]]", pace=demo.Pace())
     assert answer.first_token_ms is not None and answer.latency_ms is not None
-    assert 250 <= answer.first_token_ms < 700
-    assert 20 <= 50 / ((answer.latency_ms - answer.first_token_ms) / 1000) <= 60
+    assert 250 <= answer.first_token_ms < 2_000
+    assert 10 <= 50 / ((answer.latency_ms - answer.first_token_ms) / 1000) <= 60
 
 
 def test_closing_ends_running_answers_and_frees_the_port() -> None:

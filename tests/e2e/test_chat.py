@@ -179,7 +179,7 @@ def test_stop_takes_effect_at_once_while_the_provider_is_silent(
         settled_at = session.get_one(Call, call_id).settled_at
     assert settled_at is not None
     assert turn.status == "stopped"
-    assert settled_at.timestamp() - began < 0.6  # the click itself takes the browser its time
+    assert settled_at.timestamp() - began < 1.0  # the click itself takes the browser its time
     expect(page.get_by_text("stopped", exact=False).first).to_be_visible()
     expect(page.get_by_test_id("stChatMessage").last).to_contain_text("word5")
 
