@@ -10,6 +10,7 @@ from pathlib import Path
 os.environ["APP_ENV"] = "development"
 os.environ.pop("OPENROUTER_API_KEY", None)
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -19,6 +20,8 @@ from core import db, postgres, schema, settings
 from core.db import Database, System
 
 TESTS = System("tests")
+hypothesis.settings.register_profile("purser", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("purser")
 ROOT = Path(__file__).parent.parent
 
 
