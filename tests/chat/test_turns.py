@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import select, text
 
 from core import db, errors
+from core.catalog.tables import Provider
 from core.chat import conversations, engine, recover, turns
 from core.chat.tables import Message, Turn
 from core.chat.turns import Live
@@ -357,6 +358,48 @@ def test_draining_cuts_what_does_not_end_and_leaves_no_hold(
         start(place, model)
     engine.install(None)
     assert answer_of(place, live).status == "interrupted"
+    with db.transaction(TESTS) as session:
+        held = session.execute(
+            text("select held_nusd from app.accounts where tenant_id = :t"), {"t": place.tenant_id}
+        ).scalar_one()
+    assert held == 0
+
+
+@pytest.mark.parametrize(
+    ("deadline", "pieces", "ending", "status"),
+    [
+        ("first_token_ms", 0, "silence", "error"),
+        ("first_token_ms", 0, "comments", "error"),
+        ("idle_ms", 4, "silence", "interrupted"),
+        ("idle_ms", 4, "comments", "interrupted"),
+        ("total_ms", 4, "silence", "interrupted"),
+    ],
+)
+def test_each_deadline_ends_the_call_once_and_leaves_no_hold(
+    deadline: str,
+    pieces: int,
+    ending: Any,
+    status: str,
+    engine_thread: EngineThread,
+    upstream: Upstream,
+) -> None:
+    place, provider = make_place(), f"slow{new_id().hex[-8:]}"
+    with db.transaction(TESTS) as session:
+        row = Provider(provider=provider, title="S", sends_cost=True, keeps_generations=True)
+        setattr(row, deadline, 300)
+        session.add(row)
+    engine_thread.engine.providers[provider] = engine_thread.engine.providers["openrouter"]
+    upstream.play_until("01_normal_usage_cost.txt", pieces, ending, fresh_ids=True)
+    live = turns.start(
+        place.who,
+        "Hello?",
+        model_id=make_model(provider=provider),
+        offered=frozenset({provider}),
+    )
+    call = wait_settled(live.call_id)
+    assert call.outcome == "timeout"
+    assert answer_of(place, live).status == status
+    assert len(events_of(live.call_id)) == 1
     with db.transaction(TESTS) as session:
         held = session.execute(
             text("select held_nusd from app.accounts where tenant_id = :t"), {"t": place.tenant_id}
