@@ -12,6 +12,8 @@ from typing import TypeGuard
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql
 
+from core.billing import sales_tables as sales
+from core.billing import stripe_tables as stripe
 from core.billing import tables as billing
 from core.catalog import tables as catalog
 from core.chat import tables as chat
@@ -20,7 +22,8 @@ from core.identity import tables as identity
 from core.metering import tables as metering
 from core.quota import tables as quota
 
-ROOMS = (identity, catalog, metering, billing, quota, chat)
+ROOMS = (identity, catalog, metering, billing, sales, stripe, quota, chat)
+_PARTS = {"sales_tables": ", what is sold", "stripe_tables": ", exchanged with Stripe"}
 
 
 def lines() -> Iterator[str]:
@@ -31,7 +34,8 @@ def lines() -> Iterator[str]:
     yield "others are platform data. Functions are in schema `verbs`, views in `reporting`, the job"
     yield "queue in `jobs`."
     for room in ROOMS:
-        yield f"\n## {room.__name__.split('.')[1]}\n"
+        _, name, file = room.__name__.split(".")
+        yield f"\n## {name}{_PARTS.get(file, '')}\n"
         yield (room.__doc__ or "").split("\n")[0]
         for found in vars(room).values():
             if _is_table_of(found, room):

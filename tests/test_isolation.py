@@ -78,7 +78,7 @@ _PLATFORM_TABLES_OPEN = """
       and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id')
       and has_table_privilege('app_rw', c.oid, 'select,insert,update,delete')
       and c.relname <> all (array['plans', 'plan_limits', 'providers', 'models', 'prices',
-        'alembic_version'])
+        'alembic_version', 'billing_terms', 'packages', 'plan_offers', 'offer_prices'])
 """
 
 

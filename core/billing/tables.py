@@ -36,6 +36,8 @@ class Promotion(Base):
 class Account(Base):
     """A tenant's wallet. `floor_nusd`: 0 prepaid, minus the credit limit postpaid, null internal.
 
+    `frozen` while a payment is disputed: calls are refused, whatever else is left.
+
     Always: posted = sum of entries = sum of what lots have left - debt - receivable.
     """
 
@@ -48,6 +50,7 @@ class Account(Base):
     floor_nusd: Mapped[int | None] = mapped_column(BigInteger, server_default="0")
     seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
     next_expiry_at: Mapped[datetime | None]
+    frozen: Mapped[bool] = mapped_column(server_default="false")
     __table_args__ = (
         CheckConstraint("held_nusd >= 0", name="held"),
         CheckConstraint("debt_nusd >= 0 and receivable_nusd >= 0", name="owed"),
@@ -134,9 +137,14 @@ class Entry(Base):
         UniqueConstraint("tenant_id", "idempotency_key"),
         ForeignKeyConstraint(["tenant_id", "call_id"], [Call.tenant_id, Call.call_id]),
         ForeignKeyConstraint(["tenant_id", "lot_id"], [Lot.tenant_id, Lot.lot_id]),
-        CheckConstraint("kind in ('grant', 'capture', 'expire', 'revoke', 'adjust')", name="kind"),
+        CheckConstraint(
+            "kind in ('grant', 'capture', 'expire', 'revoke', 'adjust', 'reinstate', 'payment',"
+            " 'write_off')",
+            name="kind",
+        ),
         CheckConstraint("amount_nusd <> 0", name="amount"),
         Index("entries_call_idx", "tenant_id", "call_id"),
+        Index("entries_time_idx", "tenant_id", "occurred_at"),
     )
 
 
@@ -151,5 +159,19 @@ class LotUse(Base):
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "seq"], [Entry.tenant_id, Entry.seq]),
         ForeignKeyConstraint(["tenant_id", "lot_id"], [Lot.tenant_id, Lot.lot_id]),
+        CheckConstraint("amount_nusd <> 0", name="amount"),
+    )
+
+
+class Due(Base):
+    """The part of an entry that no lot covered and the tenant will be billed for (negative: that was
+    paid, given back or written off). Their sum is the account's receivable. Append-only."""
+
+    __tablename__ = "dues"
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    amount_nusd: Mapped[int] = mapped_column(BigInteger)
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "seq"], [Entry.tenant_id, Entry.seq]),
         CheckConstraint("amount_nusd <> 0", name="amount"),
     )

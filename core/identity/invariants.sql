@@ -82,7 +82,7 @@ where p.pronamespace in ('app'::regnamespace, 'verbs'::regnamespace, 'reporting'
 -- name: append_only
 select format('%s: %s', t.name, coalesce('the web or jobs role may ' || a.privilege_type,
   'its trigger is missing or off'))
-from unnest(array['entries', 'lot_uses', 'usage_events', 'audit_log']) as t(name)
+from unnest(array['entries', 'lot_uses', 'dues', 'usage_events', 'audit_log']) as t(name)
 left join pg_class c on c.relnamespace = 'app'::regnamespace and c.relname = t.name
 left join pg_trigger g on g.tgrelid = c.oid and g.tgname = 'append_only' and g.tgenabled in ('O', 'A')
 left join lateral (select x.privilege_type from aclexplode(c.relacl) x
