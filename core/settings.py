@@ -42,21 +42,34 @@ class Settings(BaseSettings):
     openrouter_api_key: SecretStr | None = None
     openrouter_base_url: str = "https://openrouter.ai/api/v1"
     openrouter_default_model: str = "openai/gpt-6-luna"
+    stripe_secret_key: SecretStr | None = None
+    stripe_webhook_secrets: SecretStr | None = None
+    stripe_api_base: str | None = None
     ai_monthly_quota_per_tenant: Decimal = Field(default=Decimal(100), ge=0, le=1_000_000_000)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     run_worker: bool = True
 
-    @field_validator("app_url", "openrouter_base_url")
+    @field_validator("app_url", "openrouter_base_url", "stripe_api_base")
     @classmethod
-    def _http_url(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
-        return value.rstrip("/")
+        return value.rstrip("/") if value is not None else None
 
     @property
     def development(self) -> bool:
         """True only when APP_ENV=development: demo provider, demo sign-in, generated keys."""
         return self.app_env == "development"
+
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The secrets Stripe may sign with, newest first; none means that its route is closed."""
+        given = self.stripe_webhook_secrets
+        parts = given.get_secret_value().split(",") if given else []
+        return tuple(part.strip() for part in parts if part.strip())
+
+    def sandbox_secret(self) -> str:
+        """What the stand-in for Stripe signs with in development; kept in the data folder."""
+        return _generated(self.purser_data_dir / "keys" / "stripe_sandbox")
 
     def signing_key(self) -> bytes:
         """The SECRET_KEY in use. Raises SettingsRefused when production has none worth the name."""

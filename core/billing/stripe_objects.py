@@ -249,7 +249,7 @@ def invoice_payment(json: Json) -> InvoicePayment:
 
 def subscription(json: Json) -> Subscription:
     """Raises Unreadable, also for more than one item."""
-    items = _map(json.get("items") or {}, "items").get("data") or ()
+    items = list(_map(json.get("items") or {}, "items").get("data") or ())
     if len(items) != 1:
         raise Unreadable(f"items: {len(items)} where one is sold")
     item = _map(items[0], "items.data")
