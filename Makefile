@@ -6,6 +6,9 @@ PORT ?= 8501
 CHROMIUM := $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 
 export APP_ENV ?= development
+ifeq ($(wildcard .env),)  # whoever has an .env says there where people reach it
+export APP_URL ?= http://localhost:$(PORT)
+endif
 export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: run worker migrate check test browser bench lock clean

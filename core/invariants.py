@@ -1,4 +1,4 @@
-"""Checks what must always hold, by the rooms' own queries (invariants.sql beside each room).
+"""Checks what must always hold, by the rooms' own queries (the *invariants.sql beside each room).
 
 Reads and never repairs. A query returns one row, `detail`, per offence; details name rows by id and
 hold no content. An empty answer of every query is the proof.
@@ -19,9 +19,8 @@ from core import db, jobs, telemetry
 from core.db import System
 
 _ROOT = Path(__file__).parent
-_FILES = tuple(
-    _ROOT / room / "invariants.sql" for room in ("identity", "metering", "billing", "quota", "chat")
-)
+_ROOMS = ("identity", "metering", "billing", "quota", "chat")
+_FILES = tuple(file for room in _ROOMS for file in sorted((_ROOT / room).glob("*invariants.sql")))
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _PER_INVARIANT_MAX = 100
 

@@ -23,6 +23,8 @@ VERB_FILES = (
     "core/identity/sessions.sql",
     "core/metering/calls.sql",
     "core/billing/ledger.sql",
+    "core/billing/corrections.sql",
+    "core/billing/holds.sql",
     "core/quota/gate.sql",
     "core/chat/turns.sql",
 )

@@ -8,14 +8,28 @@ from __future__ import annotations
 import asyncio
 
 from core import db, invariants, jobs
-from core.billing import ledger
+from core.billing import (
+    checkout,
+    customers,
+    inbox,
+    ledger,
+    meters,
+    offers,
+    postpaid,
+    reconcile,
+    refunds,
+    topups,
+)
 from core.catalog import sync_job
 from core.chat import recover
 from core.identity import leftovers
 from core.metering import partitions
 from core.settings import Settings, SettingsRefused
 
-ROOMS_WITH_JOBS = (invariants, leftovers, sync_job, partitions, ledger, recover)
+ROOMS_WITH_JOBS = (
+    invariants, leftovers, sync_job, partitions, ledger, offers, customers, checkout, topups, refunds,
+    inbox, reconcile, meters, postpaid, recover,
+)  # fmt: skip
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:

@@ -79,6 +79,11 @@ def test_one_file_imports_openai() -> None:
     assert importers("openai", python_files("core", "pages")) == {"core/catalog/providers.py"}
 
 
+def test_one_file_imports_stripe() -> None:
+    files = python_files("core", "pages", "benchmarks", "migrations")
+    assert importers("stripe", files) == {"core/billing/stripe_api/connection.py"}
+
+
 def test_pages_never_import_the_http_room() -> None:
     assert importers("core.http", sorted((ROOT / "pages").rglob("*.py"))) == set()
 

@@ -51,18 +51,64 @@ cross join lateral (select coalesce(sum(amount_nusd), 0) as total from app.lot_u
 where l.consumed_nusd <> u.total;
 
 -- name: lot_entries
--- A claw-back books all of it; the lot gives what it has left, the rest is debt.
+-- A claw-back books all of it, less what was given back; the lot gives what it has left, the rest is
+-- debt.
 select format('lot %s: granted %s (booked %s), expired %s (booked %s), revoked %s (booked %s)',
   l.lot_id, l.granted_nusd, e.granted, l.expired_nusd, e.expired, l.revoked_nusd, e.revoked)
 from app.lots l
 left join (select tenant_id, lot_id,
     sum(amount_nusd) filter (where kind = 'grant') as granted,
     -coalesce(sum(amount_nusd) filter (where kind = 'expire'), 0) as expired,
-    -coalesce(sum(amount_nusd) filter (where kind = 'revoke'), 0) as revoked
+    -coalesce(sum(amount_nusd) filter (where kind in ('revoke', 'reinstate')), 0) as revoked
   from app.entries where lot_id is not null group by tenant_id, lot_id) e
   on e.tenant_id = l.tenant_id and e.lot_id = l.lot_id
 where e.granted is distinct from l.granted_nusd or e.expired <> l.expired_nusd
   or e.revoked < l.revoked_nusd or e.revoked > l.granted_nusd;
+
+-- name: ledger_dues
+select format('tenant %s: receivable %s, sum of dues %s', a.tenant_id, a.receivable_nusd, d.total)
+from app.accounts a
+cross join lateral (select coalesce(sum(amount_nusd), 0) as total from app.dues
+  where tenant_id = a.tenant_id) d
+where a.receivable_nusd <> d.total;
+
+-- name: due_entry
+-- What was used and no lot covered is due from nobody but those who pay later; what lowers it is a
+-- payment, a write-off or something given back.
+select format('tenant %s entry %s (%s): due %s', d.tenant_id, d.seq, e.kind, d.amount_nusd)
+from app.dues d
+join app.entries e on e.tenant_id = d.tenant_id and e.seq = d.seq
+where e.kind not in ('capture', 'adjust', 'reinstate', 'payment', 'write_off')
+  or e.kind in ('payment', 'write_off') and d.amount_nusd <> -e.amount_nusd
+  or e.kind in ('capture', 'adjust', 'reinstate')
+    and (sign(d.amount_nusd) <> -sign(e.amount_nusd) or abs(d.amount_nusd) > abs(e.amount_nusd));
+
+-- name: ledger_uses
+-- All that was used, and what claw-backs took beyond their lots, was paid by lots, is owed, or was paid
+-- or written off afterwards.
+select format('tenant %s: used %s + clawed back beyond the lots %s; lots paid %s, owed %s + %s, settled %s',
+  a.tenant_id, e.used, e.clawed_back - l.revoked, l.consumed, a.debt_nusd, a.receivable_nusd, e.settled)
+from app.accounts a
+cross join lateral (select
+    -coalesce(sum(amount_nusd) filter (where kind in ('capture', 'adjust')), 0) as used,
+    -coalesce(sum(amount_nusd) filter (where kind in ('revoke', 'reinstate')), 0) as clawed_back,
+    coalesce(sum(amount_nusd) filter (where kind in ('payment', 'write_off')), 0) as settled
+  from app.entries where tenant_id = a.tenant_id) e
+cross join lateral (select coalesce(sum(consumed_nusd), 0) as consumed,
+    coalesce(sum(revoked_nusd), 0) as revoked from app.lots where tenant_id = a.tenant_id) l
+where e.used + e.clawed_back - l.revoked
+  <> l.consumed + a.debt_nusd + a.receivable_nusd + e.settled;
+
+-- name: entry_future
+select format('tenant %s entry %s: dated %s', tenant_id, seq, occurred_at)
+from app.entries
+where occurred_at > clock_timestamp();
+
+-- name: account_frozen
+select format('tenant %s: frozen without an open dispute', a.tenant_id)
+from app.accounts a
+where a.frozen and not exists (select from app.claw_backs c where c.tenant_id = a.tenant_id
+  and c.kind = 'dispute' and c.counts and c.status not in ('lost', 'won'));
 
 -- name: wallet_held
 select format('tenant %s: held %s, open holds %s', a.tenant_id, a.held_nusd, h.total)
@@ -105,3 +151,12 @@ full join (select tenant_id, call_id, -sum(amount_nusd) as taken from app.entrie
   where kind in ('capture', 'adjust') group by tenant_id, call_id) e
   on e.tenant_id = u.tenant_id and e.call_id = u.call_id
 where coalesce(u.billed, 0) <> coalesce(e.taken, 0);
+
+-- name: float_column
+select format('%s.%s is %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod))
+from pg_attribute a
+join pg_class c on c.oid = a.attrelid
+where c.relnamespace = 'app'::regnamespace and c.relkind in ('r', 'p') and not a.attisdropped
+  and a.attnum > 0 and (a.atttypid in ('float4'::regtype, 'float8'::regtype, 'money'::regtype)
+    or a.attname ~ '(_nusd|_usd|_minor|units)$'
+      and a.atttypid not in ('int8'::regtype, 'int4'::regtype, 'numeric'::regtype));

@@ -1,7 +1,7 @@
-"""The credit ledger: what a tenant was granted, holds, used and owes, to the nano-USD.
+"""The credit ledger: what a tenant was granted, holds, used, owes and paid, to the nano-USD.
 
-The arithmetic and the locks are in ledger.sql; holds and captures are opened and ended by the gate
-alone. This file refuses amounts that are not positive; it never changes a balance by hand.
+The arithmetic and the locks are in the .sql files beside it; holds and captures are opened and ended
+by the gate alone. This file refuses amounts that are not positive; it never changes a balance by hand.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from core.billing.tables import Account, Entry, Lot, Promotion
 from core.db import System, new_id
 from core.money import NanoUsd
 
+BILLING = System("billing")
+
 LotKind = Literal["purchase", "plan", "promo", "manual"]
+Mode = Literal["prepaid", "postpaid", "internal"]
 SPENT_FIRST, SPENT_LAST = 10, 50  # what expires by its nature goes before what was bought
 _PRIORITY: dict[str, int] = {"plan": SPENT_FIRST, "promo": SPENT_FIRST}
+_KEY_LENGTH_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,23 @@ class Wallet:
     available_nusd: int | None
 
 
+def lock(session: Session, tenant_id: UUID) -> None:
+    """Lock the tenant's account until the end of the transaction, before anything is decided on.
+
+    Raises errors.NotFound where there is no account.
+    """
+    locked = select(Account.tenant_id).where(Account.tenant_id == tenant_id).with_for_update()
+    if session.scalar(locked) is None:
+        raise errors.NotFound("There is no such account.")
+
+
 def open_account(
     session: Session, tenant_id: UUID, *, mode: str, credit_limit_nusd: int = 0
 ) -> None:
     """Open the wallet of a new tenant: floor 0 prepaid, minus its limit postpaid, none internal."""
-    floor = {"prepaid": 0, "postpaid": -credit_limit_nusd, "internal": None}[mode]
     session.execute(
-        text("select verbs.open_account(:tenant, :floor)"), {"tenant": tenant_id, "floor": floor}
+        text("select verbs.open_account(:tenant, :floor)"),
+        {"tenant": tenant_id, "floor": _floor_nusd(mode, credit_limit_nusd)},
     )
 
 
@@ -58,11 +72,11 @@ def grant(
     expires_at: datetime | None = None,
     source: tuple[str, str] | None = None,
 ) -> Entry:
-    """Credit a new lot, once per `key`; debt is paid from it first. Returns the entry booked."""
-    if amount_nusd <= 0:
-        raise errors.BadInput("A grant must be more than nothing.", param="amount")
-    if not key or len(key) > 200:
-        raise errors.BadInput("The key must have 1 to 200 characters.", param="key")
+    """Credit a new lot, once per `key` and once per `source`; debt is paid from it first.
+
+    Returns the entry booked; for a key or a source seen before, the one booked then.
+    """
+    _check(amount_nusd, key, "A grant")
     source_type, source_id = source or (kind, key)
     seq = session.execute(
         text(
@@ -105,9 +119,11 @@ def revoke(
     actor: str,
     reason: str,
 ) -> Entry:
-    """Claw back part of a lot, once per `key`; what is spent already becomes debt."""
-    if amount_nusd <= 0:
-        raise errors.BadInput("A revocation must be more than nothing.", param="amount")
+    """Claw back part of a lot, once per `key`; what is spent already becomes debt.
+
+    More than was granted and not yet clawed back breaks a check of the database.
+    """
+    _check(amount_nusd, key, "A revocation")
     seq = session.execute(
         text("select verbs.revoke_lot(:tenant, :lot, :amount, :key, :actor, :reason)"),
         {
@@ -116,6 +132,109 @@ def revoke(
         },
     ).scalar_one()  # fmt: skip
     return _entry(session, tenant_id, seq)
+
+
+def reinstate(
+    session: Session,
+    tenant_id: UUID,
+    lot_id: UUID,
+    amount_nusd: int,
+    *,
+    key: str,
+    actor: str,
+    reason: str,
+) -> Entry:
+    """Give back, once per `key`, (part of) what was revoked of a lot; debt is paid from it first.
+
+    What had become debt by then returns to the lots that paid it since. More than was revoked
+    breaks a check of the database. An expired lot's part expires again with the next run.
+    """
+    _check(amount_nusd, key, "What is given back")
+    seq = session.execute(
+        text("select verbs.reinstate_lot(:tenant, :lot, :amount, :key, :actor, :reason)"),
+        {
+            "tenant": tenant_id, "lot": lot_id, "amount": amount_nusd, "key": f"reinstate:{key}",
+            "actor": actor, "reason": reason,
+        },
+    ).scalar_one()  # fmt: skip
+    return _entry(session, tenant_id, seq)
+
+
+def clawed_back(session: Session, tenant_id: UUID, lot_id: UUID) -> int:
+    """What was revoked of a lot and not given back since, spent or not, in nano-USD."""
+    found = session.execute(
+        text("select verbs.clawed_back(:tenant, :lot)"), {"tenant": tenant_id, "lot": lot_id}
+    )
+    return int(found.scalar_one())
+
+
+def receive_payment(
+    session: Session,
+    tenant_id: UUID,
+    amount_nusd: int,
+    *,
+    key: str,
+    actor: str,
+    reason: str,
+    source: tuple[str, str],
+) -> Entry:
+    """Book, once per `key`, what was paid for use: it lowers the receivable.
+
+    What exceeds the receivable becomes a 'purchase' lot, whose source is (type + "_above", key).
+    Returns the payment's entry, or the grant's where nothing was receivable.
+    """
+    _check(amount_nusd, key, "A payment")
+    seq = session.execute(
+        text(
+            "select verbs.receive_payment(:tenant, :lot, :amount, :priority, :source_type,"
+            " :source_id, :key, :actor, :reason)"
+        ),
+        {
+            "tenant": tenant_id, "lot": new_id(), "amount": amount_nusd, "priority": SPENT_LAST,
+            "source_type": source[0], "source_id": source[1], "key": f"payment:{key}",
+            "actor": actor, "reason": reason,
+        },
+    ).scalar_one()  # fmt: skip
+    return _entry(session, tenant_id, seq)
+
+
+def write_off(
+    session: Session,
+    tenant_id: UUID,
+    *,
+    contra: Literal["show_back", "bad_debt"],
+    key: str,
+    actor: str,
+    reason: str,
+) -> Entry | None:
+    """Write off, once per `key`, all that is receivable; None where there is nothing."""
+    _check(1, key, "A write-off")
+    seq = session.execute(
+        text("select verbs.write_off(:tenant, :contra, :key, :actor, :reason)"),
+        {
+            "tenant": tenant_id, "contra": contra, "key": f"write_off:{key}", "actor": actor,
+            "reason": reason,
+        },
+    ).scalar_one()  # fmt: skip
+    return None if seq is None else _entry(session, tenant_id, seq)
+
+
+def set_floor(session: Session, tenant_id: UUID, *, mode: Mode, credit_limit_nusd: int = 0) -> None:
+    """Set how far the wallet may go below zero in a mode: prepaid 0, postpaid minus its limit.
+
+    An account with something receivable cannot become prepaid: that breaks a check of the database.
+    """
+    session.execute(
+        text("select verbs.set_floor(:tenant, :floor)"),
+        {"tenant": tenant_id, "floor": _floor_nusd(mode, credit_limit_nusd)},
+    )
+
+
+def set_frozen(session: Session, tenant_id: UUID, frozen: bool) -> None:  # noqa: FBT001 - what is set
+    """Refuse the tenant's new calls, or admit them again; calls that are open end as ever."""
+    session.execute(
+        text("select verbs.set_frozen(:tenant, :frozen)"), {"tenant": tenant_id, "frozen": frozen}
+    )
 
 
 def expire(session: Session) -> int:
@@ -134,7 +253,7 @@ def expire(session: Session) -> int:
 
 def wallet(session: Session, tenant_id: UUID) -> Wallet:
     """The tenant's balance now. Raises errors.NotFound where there is no account."""
-    row = session.get(Account, tenant_id)
+    row = session.get(Account, tenant_id, populate_existing=True)  # the verbs changed it
     if row is None:
         raise errors.NotFound("There is no such account.")
     available = None
@@ -149,7 +268,18 @@ def wallet(session: Session, tenant_id: UUID) -> Wallet:
 def lots(session: Session, tenant_id: UUID) -> list[Lot]:
     """Every grant of a tenant, newest first."""
     order = select(Lot).where(Lot.tenant_id == tenant_id).order_by(Lot.effective_at.desc())
-    return list(session.scalars(order))
+    return list(session.scalars(order.execution_options(populate_existing=True)))
+
+
+def _check(amount_nusd: int, key: str, what: str) -> None:
+    if amount_nusd <= 0:
+        raise errors.BadInput(f"{what} must be more than nothing.", param="amount")
+    if not key or len(key) > _KEY_LENGTH_MAX:
+        raise errors.BadInput("The key must have 1 to 200 characters.", param="key")
+
+
+def _floor_nusd(mode: str, credit_limit_nusd: int) -> int | None:
+    return {"prepaid": 0, "postpaid": -credit_limit_nusd, "internal": None}[mode]
 
 
 def _entry(session: Session, tenant_id: UUID, seq: int) -> Entry:

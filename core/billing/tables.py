@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -145,7 +146,9 @@ class Entry(Base):
         CheckConstraint("amount_nusd <> 0", name="amount"),
         Index("entries_call_idx", "tenant_id", "call_id"),
         Index("entries_time_idx", "tenant_id", "occurred_at"),
-    )
+        Index("entries_lot_idx", "tenant_id", "lot_id",
+              postgresql_where=text("lot_id is not null")),
+    )  # fmt: skip
 
 
 class LotUse(Base):

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 
 from core import db, invariants
 from core import worker as rooms
+from core.billing import connection as stripe
 from core.chat import recover
 from core.commands import finding
 from core.commands.connection import WHO, connected
@@ -25,7 +26,7 @@ from core.settings import Settings
 @click.command(cls=Command)
 def worker() -> None:
     """Run jobs until stopped."""
-    with connected(log_level="INFO") as settings:
+    with connected(log_level="INFO") as settings, stripe.connected(settings):
         asyncio.run(_work(settings))
     answer("Stopped.", {"id": "worker"})
 

@@ -15,7 +15,17 @@ from sqlalchemy.exc import DBAPIError
 
 from core import errors
 from core.catalog.providers import ProviderUnreachable
-from core.commands import catalogue, credit, database, keys, limits, operations, people, tenants
+from core.commands import (
+    catalogue,
+    credit,
+    database,
+    keys,
+    limits,
+    operations,
+    people,
+    stripe,
+    tenants,
+)
 from core.commands.output import Group
 from core.db import DatabaseRefused
 from core.money import NotMoney
@@ -34,7 +44,7 @@ def program() -> None:
 for room in (
     database.migrate, database.seed, tenants.tenant, people.user, people.operator, keys.key,
     credit.credit, limits.limit, catalogue.models, operations.worker, operations.reap,
-    operations.reconcile, operations.rollup, operations.check,
+    operations.reconcile, operations.rollup, operations.check, stripe.stripe,
 ):  # fmt: skip
     program.add_command(room)
 

@@ -1,4 +1,4 @@
-"""`tenant create`."""
+"""`tenant create` and `tenant mode`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import click
 
 from core import db
 from core.billing import accounts
+from core.billing.ledger import Mode
+from core.commands import finding
 from core.commands.connection import WHO, connected
 from core.commands.output import USD, Group, answer
 from core.identity.tenants import MODES
@@ -35,3 +37,18 @@ def create(
             credits_nusd=credits_nusd, credit_limit_nusd=limit_nusd,
         )  # fmt: skip
     answer(str(tenant_id), {"id": tenant_id})
+
+
+@tenant.command()
+@click.argument("tenant_name")
+@click.argument("mode", type=click.Choice(MODES))
+@click.option("--credit-limit", "limit_nusd", type=USD, help="Postpaid; else the plan's budget.")
+@click.option("--write-off", is_flag=True, help="Give up what a postpaid tenant still owes.")
+def mode(tenant_name: str, mode: Mode, limit_nusd: int | None, *, write_off: bool) -> None:
+    """What gates a tenant's calls: credit, a spend limit, or budgets."""
+    with connected(), db.transaction(WHO) as session:
+        found = finding.tenant(session, tenant_name)
+        accounts.switch_mode(
+            session, WHO, found.tenant_id, mode, credit_limit_nusd=limit_nusd, write_off=write_off
+        )
+    answer(f"{found.name} is {mode}.", {"id": found.tenant_id, "mode": mode})

@@ -22,7 +22,7 @@ Row = dict[str, object]
 
 @dataclass(slots=True)
 class Books:
-    """A tenant's account, lots and entries. Always: posted = sum of lots - receivable."""
+    """A tenant's account, lots and entries. Always: posted = sum of lots - receivable (of dues)."""
 
     tenant_id: UUID
     posted_nusd: int = 0
@@ -30,6 +30,7 @@ class Books:
     lots: list[Row] = field(default_factory=list)
     entries: list[Row] = field(default_factory=list)
     lot_uses: list[Row] = field(default_factory=list)
+    dues: list[Row] = field(default_factory=list)
 
     def top_up(self, rng: random.Random, amount_nusd: int, at: datetime) -> None:
         """A grant as an operator books a payment by bank transfer."""
@@ -66,7 +67,9 @@ class Books:
                      "amount_nusd": taken}
                 )  # fmt: skip
                 owed -= taken
-        self.receivable_nusd += owed
+        if owed:
+            self.receivable_nusd += owed
+            self.dues.append({"tenant_id": self.tenant_id, "seq": seq, "amount_nusd": owed})
 
     def _post(
         self, at: datetime, kind: str, contra: str, amount_nusd: int, key: str, **more: object

@@ -52,6 +52,7 @@ def write(session: Session, time_zone: str, history: Sequence[Done], books: Book
     insert(session, "lots", books.lots)
     insert(session, "entries", books.entries)
     insert(session, "lot_uses", books.lot_uses)
+    insert(session, "dues", books.dues)
     session.execute(
         text(_ACCOUNT),
         {"tenant": books.tenant_id, "posted": books.posted_nusd,

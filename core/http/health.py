@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core import db, errors, schema, settings, telemetry
+from core.billing import stripe_api
 from core.chat import engine
 from core.http import problems
 from core.settings import SettingsRefused
@@ -66,6 +67,8 @@ async def metrics(request: Request) -> Response:
 
 async def _checks() -> dict[str, bool]:
     checks = {"engine": False, "database": False, "migrations": False, "keyring": _has_keys()}
+    if stripe_api.configured():
+        checks["stripe"] = bool(stripe_api.current().webhook_secrets)
     try:
         running = engine.current()
         checks["engine"] = not running.draining

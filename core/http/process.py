@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from core import db, postgres, schema, settings, telemetry, worker
+from core.billing import connection
 from core.catalog import demo, registry, sync
 from core.chat import engine
 from core.chat.engine import Engine
@@ -60,6 +61,7 @@ async def running(configured: Settings, *, warm: Sequence[str] = ()) -> AsyncIte
         clients = registry.connect(configured, demo_url=await _start_demo(configured, stack))
         for client in clients.values():
             stack.push_async_callback(client.close)
+        await stack.enter_async_context(connection.serving(configured))
         if configured.run_worker:
             _start_worker(configured, stack)
         made = Engine(clients)

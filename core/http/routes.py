@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from core import errors
-from core.http import catalog, completions, health, problems, sessions
+from core.http import catalog, completions, health, problems, sessions, statement, webhooks
 
 Handler = Callable[[Request], Awaitable[ASGIApp]]
 
@@ -35,6 +35,8 @@ ROUTES = (
     Route("/v1/models", {"GET": catalog.list_models}),
     Route("/v1/models/{id}", {"GET": catalog.one_model}),
     Route("/session", {"POST": sessions.sign_in, "DELETE": sessions.sign_out}),
+    Route("/billing/statement.csv", {"GET": statement.as_csv}),
+    Route("/stripe/webhook", {"POST": webhooks.receive}),
     Route("/livez", {"GET": health.livez}),
     Route("/readyz", {"GET": health.readyz}),
     Route("/metrics", {"GET": health.metrics}),

@@ -68,8 +68,7 @@ def create_tenant(
     cleaned = names.name(name, "name", length_max=_NAME_LENGTH_MAX)
     if mode not in MODES:
         raise errors.BadInput(f"The mode is one of {', '.join(MODES)}.", param="mode")
-    if plan not in session.scalars(select(Plan.plan)).all():
-        raise errors.BadInput("There is no such plan.", param="plan")
+    _known_plan(session, plan)
     fraction = _markup(markup)
     tenant_id, label_id = new_id(), new_id()
     session.add(
@@ -101,6 +100,44 @@ def set_tenant_active(session: Session, who: Actor, tenant_id: UUID, *, active: 
     audit.record(
         session, who, "tenant.activate" if active else "tenant.suspend", f"tenant:{tenant_id}",
         tenant_id=tenant_id, before={"status": before}, after={"status": tenant.status},
+    )  # fmt: skip
+
+
+def set_mode(
+    session: Session, who: Actor, tenant_id: UUID, mode: str, *,
+    before: audit.Facts, after: audit.Facts,
+) -> None:  # fmt: skip
+    """Write how a tenant pays, and the log's row with what its wallet's room adds to `before` and
+    `after`. Moves no floor: callers are the verbs that do. Raises errors.NotFound, errors.BadInput."""
+    require_operator(who)
+    if mode not in MODES:
+        raise errors.BadInput(f"The mode is one of {', '.join(MODES)}.", param="mode")
+    tenant = _tenant(session, tenant_id)
+    left, tenant.mode = tenant.mode, mode
+    session.flush()
+    audit.record(
+        session, who, "tenant.mode", f"tenant:{tenant_id}", tenant_id=tenant_id,
+        before={"mode": left, **before}, after={"mode": mode, **after},
+    )  # fmt: skip
+
+
+def set_plan(session: Session, who: Actor, tenant_id: UUID, plan: str) -> None:
+    """Put a tenant on another plan; its limits apply from the next call on, running calls end as begun.
+
+    Raises errors.NotFound, errors.BadInput for an unknown plan.
+    """
+    require_operator(who)
+    _known_plan(session, plan)
+    tenant = session.get(
+        Tenant, tenant_id, populate_existing=True, with_for_update={"key_share": True}
+    )
+    if tenant is None:
+        raise errors.NotFound("There is no such tenant.")
+    before, tenant.plan = tenant.plan, plan
+    session.flush()
+    audit.record(
+        session, who, "plan.change", f"tenant:{tenant_id}", tenant_id=tenant_id,
+        before={"plan": before}, after={"plan": plan},
     )  # fmt: skip
 
 
@@ -317,6 +354,11 @@ def _tenant(session: Session, tenant_id: UUID) -> Tenant:
     if tenant is None:
         raise errors.NotFound("There is no such tenant.")
     return tenant
+
+
+def _known_plan(session: Session, plan: str) -> None:
+    if plan not in session.scalars(select(Plan.plan)).all():
+        raise errors.BadInput("There is no such plan.", param="plan")
 
 
 def _zone(session: Session, time_zone: str) -> str:

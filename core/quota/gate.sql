@@ -95,7 +95,8 @@ create type admission as (
   hold_nusd bigint, period date, idempotency_key text, lease_token uuid, lease_s int, total_ms int,
   limits bigint[]);
 
--- `code` is 'ok' or what refused: 'repeated', 'requests_per_minute', ..., 'debt', 'credit'.
+-- `code` is 'ok' or what refused: 'repeated', 'requests_per_minute', ..., 'frozen', 'debt',
+-- 'credit'.
 create type verdict as (
   code text, scope text, used bigint, maximum bigint, retry_ms int, first_call_id uuid, first_turn_id uuid);
 

@@ -51,7 +51,7 @@ def _of_code(
             f"This Idempotency-Key was used before, by call {verdict['first_call_id']}.",
             param="Idempotency-Key",
         )
-    if code in {"credit", "debt"}:
+    if code in {"credit", "debt", "frozen"}:
         return _no_credit(code, verdict, admission, standing)
     if code == "monthly_nusd":
         return _budget(verdict, admission, standing)
@@ -66,6 +66,11 @@ def _no_credit(
     code: str, verdict: Mapping[str, Any], admission: Admission, standing: Standing
 ) -> errors.InsufficientCredit:
     available = int(verdict.get("maximum") or 0)
+    if code == "frozen":
+        return errors.InsufficientCredit(
+            "A payment of your team is disputed. New calls start again once that is settled.",
+            limit="dispute", scope="tenant", used=show(0), maximum=show(0),
+        )  # fmt: skip
     if code == "debt":
         debt = show(int(verdict.get("used") or 0))
         return errors.InsufficientCredit(

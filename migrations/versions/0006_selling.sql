@@ -351,6 +351,7 @@ create table app.dues (
 
 alter table app.accounts add column frozen boolean default 'false' not null;
 create index entries_time_idx on app.entries (tenant_id, occurred_at);
+create index entries_lot_idx on app.entries (tenant_id, lot_id) where lot_id is not null;
 alter table app.entries drop constraint entries_kind_check;
 alter table app.entries add constraint entries_kind_check check (kind in ('grant', 'capture', 'expire',
   'revoke', 'adjust', 'reinstate', 'payment', 'write_off'));
@@ -392,3 +393,29 @@ begin
     perform app.guard_partition(p);
   end loop;
 end $$;
+
+-- Reporting views of the same, for finance tools.
+create view reporting.orders as
+select o.tenant_id, o.order_id, o.kind, o.code, o.title, o.price_minor / 100.0 as price, o.currency,
+  reporting.usd(o.credits_nusd) as credits_usd, reporting.usd(o.bonus_nusd) as bonus_usd,
+  o.total_minor / 100.0 as total, o.state, o.reason, o.session_id, o.payment_intent_id, o.invoice_id,
+  o.ordered_by, o.created_at, o.ended_at
+from app.orders o;
+
+create view reporting.payments as
+select p.tenant_id, p.payment_intent_id, p.order_id, p.invoice_id, p.total_minor / 100.0 as total,
+  p.currency, p.paid_at
+from app.payments p;
+
+create view reporting.claw_backs as
+select c.tenant_id, c.stripe_id, c.kind, c.payment_intent_id, c.amount_minor / 100.0 as amount, c.status,
+  c.counts, c.reason, c.opened_at, c.changed_at
+from app.claw_backs c;
+
+create view reporting.subscriptions as
+select s.tenant_id, s.subscription_id, s.purpose, s.status, s.plan, s.next_plan, s.period_start,
+  s.period_end, s.cancel_at, s.ended_at
+from app.subscriptions s;
+
+grant select on reporting.orders, reporting.payments, reporting.claw_backs, reporting.subscriptions
+  to purser_reporting;

@@ -5,7 +5,7 @@ so that a second press cannot act again."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import streamlit as st
 from sqlalchemy.orm import Session
@@ -17,14 +17,24 @@ from pages.widgets import refusals
 from pages.widgets import session as tab
 
 T = TypeVar("T")
+Work: TypeAlias = Callable[[Session], T]
 _ROUND = "acts_done"
 
 
-def attempt(who: Who, work: Callable[[Session], T]) -> T | None:
+def attempt(who: Who, work: Work[T]) -> T | None:
     """What `work` returned; None after a refusal, which is drawn and has changed nothing."""
-    try:
+
+    def in_one() -> T:
         with db.transaction(who) as session:
             return work(session)
+
+    return attempt_alone(in_one)
+
+
+def attempt_alone(work: Callable[[], T]) -> T | None:
+    """The same for an act that opens its own transactions, because it asks Stripe in between."""
+    try:
+        return work()
     except NotMoney:
         st.warning("An amount is written in USD, such as 12.50.", icon=":material/info:")
     except errors.Refusal as refusal:

@@ -1,4 +1,4 @@
-"""One tenant in an operator's hands: credit, people, limits, suspension. Shows no chat, no key."""
+"""One tenant in an operator's hands: credit, mode, payments, people, limits, suspension. Shows no chat, no key."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.analytics.overview import TenantRow
-from core.billing import accounts
+from core.billing import credit
+from core.billing.sales_tables import CreditRequest
 from core.identity import tenants
 from core.identity.access import Operator
 from core.money import parse_usd
-from pages.widgets import acts, admin_limits, admin_people, shown
+from pages.widgets import acts, admin_limits, admin_mode, admin_payments, admin_people, shown
 from pages.widgets.text import plain
+
+_STATES = {
+    "waiting": "waits for a second operator",
+    "granted": "granted before",
+    "refused": "refused before",
+}
 
 
 def draw(operator: Operator, row: TenantRow) -> None:
@@ -25,8 +32,10 @@ def draw(operator: Operator, row: TenantRow) -> None:
         if row.status != "active":
             head.badge("Suspended", icon=":material/block:", color="red")
         _grant(operator, row, head)
+        admin_mode.draw(operator, row, head)
         _suspension(operator, row, head)
         _facts(row)
+        admin_payments.draw(operator, row)
         admin_people.draw(operator, row)
         admin_limits.draw(operator, row)
 
@@ -78,12 +87,14 @@ def _book(
     session: Session, operator: Operator, row: TenantRow, amount: str, reason: str, key: str,
     expires_at: datetime | None,
 ) -> str:  # fmt: skip
-    """Grant, and say whether it was booked now or had been before."""
-    entry = accounts.grant_credit(
+    """Grant, and say whether it was booked now, had been before, or waits for another operator."""
+    entry = credit.ask(
         session, operator, row.tenant_id, parse_usd(amount), key=key, reason=reason,
         expires_at=expires_at,
     )  # fmt: skip
     amount_said = shown.usd(entry.amount_nusd)
+    if isinstance(entry, CreditRequest):
+        return f"{amount_said} for {plain(row.name)}: {_STATES[entry.state]}."
     if entry.occurred_at == session.scalar(select(func.now())):
         return f"Granted {amount_said} to {plain(row.name)}."
     return f"This key granted {amount_said} before; nothing was booked again."

@@ -16,7 +16,7 @@ from core.billing import accounts
 from core.identity.access import Operator
 from core.identity.tenants import MODES
 from core.money import NANO_PER_USD, parse_usd, show
-from pages.widgets import acts, admin_tenant, shown
+from pages.widgets import acts, admin_approvals, admin_tenant, shown
 from pages.widgets.text import plain
 
 _PLANS = ("free", "starter", "pro", "enterprise")
@@ -27,6 +27,7 @@ def draw(operator: Operator) -> None:
     with db.transaction(operator) as session:
         rows = overview.tenants(session, operator)
     _sums(rows)
+    admin_approvals.draw(operator, {row.tenant_id: row.name for row in rows})
     with st.container(border=True):
         head = st.container(horizontal=True, vertical_alignment="center")
         head.markdown("**Tenants**", width="stretch")

@@ -22,6 +22,7 @@ def pages_of(found: SignedIn | None) -> list[StreamlitPage]:
     pages = [
         st.Page(_PAGES / "chat.py", title="Chat", icon=":material/forum:", default=True),
         st.Page(_PAGES / "usage.py", title="Usage", icon=":material/monitoring:"),
+        st.Page(_PAGES / "billing.py", title="Billing", icon=":material/account_balance_wallet:"),
         st.Page(_PAGES / "account.py", title="Account", icon=":material/person:"),
     ]
     if found is None or found.operator is not None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import errors
+from core.identity.access import Role
+from pages.widgets import session as tab
 from pages.widgets.shown import moment, zone
 from pages.widgets.text import clean
 
@@ -49,6 +51,7 @@ _SCOPES = {"user": "yours", "tenant": "your team's", "key": "this key's"}
 _LIMITS = {
     "credit": "credit",
     "debt": "debt",
+    "dispute": "disputed payment",
     "monthly_usd": "monthly budget",
     "monthly_messages": "messages per month",
     "monthly_tokens": "tokens per month",
@@ -63,8 +66,19 @@ def show(refusal: errors.Refusal) -> None:
     lines = [f"**{manner.title}**", clean(refusal.message)]
     if isinstance(refusal, errors.LimitReached):
         lines.append(clean(figures(refusal)))
+    if isinstance(refusal, errors.InsufficientCredit):
+        lines.append(_way_on())
     draw = st.error if manner.is_error else st.warning
     draw("  \n".join(lines), icon=manner.icon)
+
+
+def _way_on() -> str:
+    """Where credit comes from, for who looks: buyers may add it, members know whom to ask."""
+    found = tab.signed_in()
+    member = found.principal if found else None
+    if member is None or member.role is Role.MEMBER:
+        return "Ask an admin or a finance person of your team to add credit."
+    return f"[{'Add credit' if member.mode == 'prepaid' else 'Open Billing'}](/billing)"
 
 
 def figures(refusal: errors.LimitReached) -> str:
@@ -75,7 +89,7 @@ def figures(refusal: errors.LimitReached) -> str:
         parts.append(f"needed up to {refusal.used}, available {refusal.maximum}")
     elif refusal.limit == "debt":
         parts.append(f"owed {refusal.used}")
-    else:
+    elif refusal.limit != "dispute":
         parts.append(f"used {refusal.used} of {refusal.maximum}")
     if refusal.resets_at is not None:
         parts.append(f"resets {moment(refusal.resets_at)} ({zone()})")

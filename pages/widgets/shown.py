@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
-from core.money import exact, show
+from core.money import NANO_PER_USD, exact, show
 from pages.widgets.text import plain
 
 NONE = "\N{EN DASH}"
@@ -17,6 +17,11 @@ NONE = "\N{EN DASH}"
 def usd(amount_nusd: int) -> str:
     """Money for people, safe within Markdown."""
     return show(amount_nusd).replace("$", "\\$")
+
+
+def cents(amount_minor: int) -> str:
+    """Money paid, in cents, safe within Markdown."""
+    return usd(amount_minor * (NANO_PER_USD // 100))
 
 
 def usd_exact(amount_nusd: int) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import db, errors
-from core.identity import passwords, sessions, tenants
+from core.identity import audit, passwords, sessions, tenants
 from core.identity.access import Principal, Role
 from core.identity.tables import Label, Membership, Tenant
 from tests.identity.people import (
@@ -93,6 +93,26 @@ def test_bad_terms_are_refused_by_name(terms: dict[str, str], param: str) -> Non
     with pytest.raises(errors.BadInput) as refusal, db.transaction(SYSTEM) as session:
         tenants.create_tenant(session, SYSTEM, **({"name": "Acme"} | terms))
     assert refusal.value.param == param
+
+
+def test_a_tenant_is_put_on_another_plan_with_one_line_in_the_log(tenant_id: UUID) -> None:
+    with db.transaction(SYSTEM) as session:
+        tenants.set_plan(session, SYSTEM, tenant_id, "pro")
+    assert _entry(tenant_id).plan == "pro"
+    assert audit_rows(f"tenant:{tenant_id}")[1:] == [
+        ("plan.change", "done", "system:tests", tenant_id)
+    ]
+    with db.transaction(SYSTEM) as session:
+        entry = audit.recent(session, SYSTEM, tenant_id=tenant_id)[0]
+    assert (entry.before, entry.after) == ({"plan": "free"}, {"plan": "pro"})
+
+
+def test_a_plan_or_tenant_that_is_not_there_is_refused(tenant_id: UUID) -> None:
+    with db.transaction(SYSTEM) as session, pytest.raises(errors.BadInput):
+        tenants.set_plan(session, SYSTEM, tenant_id, "gold")
+    with db.transaction(SYSTEM) as session, pytest.raises(errors.NotFound):
+        tenants.set_plan(session, SYSTEM, uuid4(), "pro")
+    assert _entry(tenant_id).plan == "free"
 
 
 def test_a_label_is_made_once_per_name(tenant_id: UUID) -> None:
@@ -205,6 +225,7 @@ def _operators_acts(who: Principal) -> list[Callable[[Session], object]]:
     tenant, user = who.tenant_id, who.user_id
     return [
         lambda s: tenants.create_tenant(s, who, "Mine"),
+        lambda s: tenants.set_plan(s, who, tenant, "enterprise"),
         lambda s: tenants.create_user(s, who, an_email()),
         lambda s: tenants.find_user(s, who, who.email),
         lambda s: tenants.disable_user(s, who, user),

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import func, select, text
 
-from core import db, errors
+from core import db, errors, telemetry
 from core.billing import ledger
 from core.billing.tables import Entry, Hold
 from core.db import Database, new_id
@@ -239,6 +239,34 @@ def test_debt_refuses_new_calls_until_a_grant_pays_it_first() -> None:
     after = wallet(place)
     assert (after.posted_nusd, after.debt_nusd) == (3_000_000_000, 0)
     open_call(place, model)
+
+
+def test_a_disputed_payment_refuses_new_calls_and_lets_open_ones_end() -> None:
+    place, model = make_place(), make_model()
+    call = open_call(place, model)
+    with db.transaction(TESTS) as session:
+        ledger.set_frozen(session, place.tenant_id, True)
+    with pytest.raises(errors.InsufficientCredit, match="is disputed") as refused:
+        open_call(place, model)
+    assert (refused.value.limit, refused.value.scope, refused.value.status) == (
+        "dispute", "tenant", 402,
+    )  # fmt: skip
+    assert close(call, cost("0.001")).code == "ok"
+    with db.transaction(TESTS) as session:
+        ledger.set_frozen(session, place.tenant_id, False)
+    open_call(place, model)
+
+
+@pytest.mark.parametrize(("usd", "alarms"), [("0.00213", 0), ("0.005", 1)])
+def test_a_cost_above_the_hold_is_booked_in_full_and_raises_an_alarm(usd: str, alarms: int) -> None:
+    place, model = make_place(credit_usd="0.00213"), make_model()
+    raised = telemetry.alarms_total.labels(name="overrun")
+    before = raised._value.get()
+    receipt = close(open_call(place, model), cost(usd))
+    owed = int(Decimal(usd).scaleb(9)) - 2_130_000
+    assert receipt.billed_nusd == 2_130_000 + owed
+    assert (wallet(place).posted_nusd, wallet(place).debt_nusd) == (-owed, owed)
+    assert raised._value.get() - before == alarms
 
 
 def test_postpaid_gates_by_its_credit_limit_and_owes_a_receivable() -> None:

@@ -1,0 +1,81 @@
+"""Which Stripe this process sells through: the real one with a key, the stand-in in development, or
+none. The stand-in keeps its port and its books in the data folder, so a restart loses no order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from core import telemetry
+from core.billing import sandbox, stripe_api
+from core.billing.stripe_api import StripeApi
+from core.settings import Settings
+
+_SANDBOX_KEY = "sk_test_sandbox"
+_LOOPBACK = "http://127.0.0.1"
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[None]:
+    """Install the Stripe of a web process for the block, running the stand-in where it is used."""
+    if settings.stripe_secret_key is not None or not settings.development:
+        with connected(settings):
+            yield
+        return
+    folder = _folder(settings)
+    server = await sandbox.serve(
+        state_file=folder / "books.json", port=_last_port(folder),
+        webhook_url=f"{settings.app_url}/stripe/webhook", webhook_secret=settings.sandbox_secret(),
+    )  # fmt: skip
+    (folder / "port").write_text(server.url.rpartition(":")[2])
+    try:
+        with connected(settings):
+            yield
+    finally:
+        await server.close()
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[None]:
+    """Install the Stripe of any process for the block: for jobs and commands the stand-in is the one
+    that the web process runs. Nothing is installed where nothing is sold."""
+    api = _real(settings) or (_stand_in(settings) if settings.development else None)
+    stripe_api.install(api)
+    try:
+        yield
+    finally:
+        stripe_api.install(None)
+
+
+def _real(settings: Settings) -> StripeApi | None:
+    if settings.stripe_secret_key is None:
+        return None
+    secrets = settings.webhook_secrets()
+    if not secrets:  # paid orders would be found by the hourly reconciler only
+        telemetry.alarm("stripe_without_webhook_secret")
+    key = settings.stripe_secret_key.get_secret_value()
+    return StripeApi(key, base=settings.stripe_api_base, webhook_secrets=secrets)
+
+
+def _stand_in(settings: Settings) -> StripeApi | None:
+    port = _last_port(_folder(settings))
+    if not port:
+        return None
+    return StripeApi(
+        _SANDBOX_KEY, base=f"{_LOOPBACK}:{port}", webhook_secrets=(settings.sandbox_secret(),),
+        sandbox=True,
+    )  # fmt: skip
+
+
+def _folder(settings: Settings) -> Path:
+    folder = settings.purser_data_dir / "stripe_sandbox"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _last_port(folder: Path) -> int:
+    """The port the stand-in had, so that links to its pages live on; 0 lets the system choose."""
+    port = folder / "port"
+    return int(port.read_text()) if port.exists() and port.read_text().isdecimal() else 0

@@ -1,0 +1,117 @@
+"""The balance in cards, and the lots it is made of with what ends soon. Draws what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from core.billing.balance import EXPIRING_DAYS, PACE_DAYS, Balance
+from core.billing.tables import Lot
+from core.identity.access import Principal
+from core.money import show
+from pages.widgets import billing_desk, purse, shown
+
+_KINDS = {
+    "purchase": "Bought", "plan": "Plan", "promo": "Bonus or promotion", "manual": "By hand",
+}  # fmt: skip
+
+
+def cards(who: Principal, balance: Balance) -> None:
+    """What is left, set aside and owed, and what was bought and spent over all time."""
+    facts = _facts(who, balance)
+    with st.grid(min(len(facts), 3), min_column_width=150, gap="small"):
+        for label, value, about in facts:
+            low = label == "Available" and balance.is_low
+            st.metric(
+                label, value, border=True, help=about, height="stretch",
+                delta=f"Below {show(balance.low_balance_nusd)}" if low else None,
+                delta_color="inverse", delta_arrow="off",
+            )  # fmt: skip
+    st.caption(_pace(balance))
+
+
+def _facts(who: Principal, balance: Balance) -> list[tuple[str, str, str]]:
+    spent = ("Spent so far", show(balance.spent_nusd), "What all calls have cost over all time.")
+    if balance.mode == "internal":
+        used = ("Shown back", show(balance.receivable_nusd), "What calls cost that no credit paid.")
+        return [spent, used]
+    available = (
+        "Available", purse.cents(balance.available_nusd or 0),
+        "What new calls can spend now: the balance less what running calls hold.",
+    )  # fmt: skip
+    held = ("Held", show(balance.held_nusd), "Set aside for running calls at their worst case.")
+    if balance.mode == "postpaid":
+        due = balance.next_invoice_at
+        return [
+            ("Used, not billed", show(balance.receivable_nusd), "What the next invoice will ask."),
+            available,
+            ("Credit limit", show(balance.credit_limit_nusd or 0), "How far you may go unpaid."),
+            held, spent,
+            ("Next invoice", billing_desk.day(due, who) if due else shown.NONE, "End of the period."),
+        ]  # fmt: skip
+    ends = balance.runs_out_on
+    return [
+        available, held,
+        ("Owed", show(balance.debt_nusd), "Debt: the next credit pays it first."),
+        ("Bought so far", show(balance.purchased_nusd), "All credit bought, less what went back."),
+        spent,
+        ("Lasts until", f"{ends:%b} {ends.day}, {ends:%Y}" if ends else shown.NONE,
+         f"At the mean cost of the last {PACE_DAYS} whole days."),
+    ]  # fmt: skip
+
+
+def _pace(balance: Balance) -> str:
+    if balance.pace_nusd <= 0:
+        return f"Nothing was spent in the last {PACE_DAYS} days, so no end is in sight."
+    rate = shown.usd(balance.pace_nusd)
+    return f"At the present pace: {rate} a day, the mean of the last {PACE_DAYS} whole days."
+
+
+def expiring(who: Principal, balance: Balance) -> None:
+    """What ends within the next days, the soonest first; nothing where nothing does."""
+    if not balance.expiring:
+        return
+    total = sum(lot.remaining_nusd for lot in balance.expiring)
+    with st.container(border=True):
+        st.markdown(f"**Expiring within {EXPIRING_DAYS} days: {shown.usd(total)}**")
+        for lot in balance.expiring:
+            left = shown.usd(lot.remaining_nusd)
+            ends = billing_desk.day(lot.expires_at, who)
+            st.markdown(f"{left} · {_KINDS.get(lot.kind, lot.kind)} · ends {ends}")
+
+
+def lots(who: Principal, found: Sequence[Lot]) -> None:
+    """Every grant with what is left of it, the newest first."""
+    with st.container(border=True):
+        st.markdown("**Your credit, grant by grant**")
+        if not found:
+            st.caption("No credit was granted yet. Buy a package or a plan to start.")
+            return
+        frame = pd.DataFrame(
+            {
+                "since": [billing_desk.day(lot.effective_at, who) for lot in found],
+                "kind": [_KINDS.get(lot.kind, lot.kind) for lot in found],
+                "granted": [shown.usd_exact(lot.granted_nusd) for lot in found],
+                "remaining": [shown.usd_exact(lot.remaining_nusd) for lot in found],
+                "expires": [
+                    billing_desk.day(lot.expires_at, who) if lot.expires_at else "Never"
+                    for lot in found
+                ],
+            }
+        )
+        st.dataframe(
+            frame, hide_index=True, key="lots", height="content" if len(found) <= 10 else 390,
+            alt="Each grant of credit: since when, its kind, granted, remaining and expiry",
+            column_config={
+                "since": st.column_config.TextColumn("Since"),
+                "kind": st.column_config.TextColumn("Kind"),
+                "granted": st.column_config.TextColumn("Granted", alignment="right"),
+                "remaining": st.column_config.TextColumn("Remaining", alignment="right"),
+                "expires": st.column_config.TextColumn("Expires"),
+            },
+        )  # fmt: skip
+        st.caption(
+            "What ends first is spent first; bonus and plan credit goes before bought credit."
+        )
