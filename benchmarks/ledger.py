@@ -6,29 +6,34 @@ of plain updates of one row that any balance needs. Whom a call belongs to is ma
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 
 from benchmarks import admission
+from benchmarks.quantiles import quantiles
 
 TENANTS = 1_000
 CLIENTS = 16
 CALLS_PER_CLIENT_S = 1_500  # more pairs a second than any client was seen to do
+SLOW_FLUSH_US = 2_000  # of a disk as servers have them: one wallet's commits follow each other
 _HOLD_NUSD, _COST_NUSD = 2_130_000, 1_234_567
 _RESULT = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
 _FAILED = re.compile(r"aborted|^ERROR|number of failed transactions: [1-9]", re.MULTILINE)
 # Ids of twelve decimal digits, so that pgbench can count them: tenants from 1, calls by client.
 _ID = "('00000000-0000-7000-8000-' || {})::uuid"
 _TENANT_FROM, _CALL_FROM = 100_000_000_000, 200_000_000_000
-_CALLS_OF_A_CLIENT = 1_000_000_000
+_CALLS_OF_A_CLIENT, _CALLS_OF_A_RUN = 1_000_000_000, 1_000_000
+_ANALYZE = "vacuum analyze app.calls, app.accounts, app.lots, app.holds, app.entries, app.lot_uses"
 
 TENANTS_SQL = f"""
     insert into app.tenants(tenant_id, name, plan, mode, time_zone, markup, status, label_id)
@@ -85,29 +90,51 @@ class PairsFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One round: pairs per second, and what they are measured against on the same server."""
+    """One round: pairs per second, and what they are measured against on the same server. The last
+    two are those of one row when a commit waits SLOW_FLUSH_US longer for its disk."""
 
     pairs_per_s: float
     hot_pairs_per_s: float
     tpcb_per_s: float
     plain_pairs_per_s: float
+    slow_hot_pairs_per_s: float
+    slow_plain_pairs_per_s: float
 
 
-def prepare(dsn: str) -> None:
-    """Make the tenants and their wallets in a database that has the product's tables and verbs."""
+def prepare(dsn: str, pgbench: Path) -> None:
+    """Make the tenants and their wallets in a database that has the product's tables and verbs, and
+    book a first second on them, so that the planner knows its tables."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(TENANTS_SQL)
+    for hot in (False, True):
+        _Run(dsn, pgbench, 1).pairs(int(hot), hot=hot)
 
 
 def measure(dsn: str, tpcb_dsn: str, pgbench: Path, *, number: int, seconds: float) -> Ledger:
-    """Round `number` of everything, each for `seconds`."""
+    """Round `number`, from 1, of everything, each for `seconds`."""
     run = _Run(dsn, pgbench, max(1, round(seconds)))
+    slow = replace(run, flush_us=SLOW_FLUSH_US)
     return Ledger(
-        pairs_per_s=run.pairs(2 * number, hot=False),
+        pairs_per_s=run.pairs(3 * number, hot=False),
         tpcb_per_s=admission.pgbench_per_s(pgbench, tpcb_dsn, CLIENTS, seconds),
-        hot_pairs_per_s=run.pairs(2 * number + 1, hot=True),
+        hot_pairs_per_s=run.pairs(3 * number + 1, hot=True),
         plain_pairs_per_s=run.plain(),
+        slow_hot_pairs_per_s=slow.pairs(3 * number + 2, hot=True),
+        slow_plain_pairs_per_s=slow.plain(),
     )
+
+
+def share_ms(calls: admission.Calls, seconds: float) -> float:
+    """What one client waits for in a turn because of money: admission and settlement, median."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    for number in itertools.count():
+        started = time.perf_counter()
+        if started >= end:
+            break
+        calls.settle(calls.admit(number))
+        times.append(time.perf_counter() - started)
+    return quantiles(times, 1000).p50
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +142,15 @@ class _Run:
     dsn: str
     pgbench: Path
     seconds: int
+    flush_us: int = 0
 
     def pairs(self, number: int, *, hot: bool) -> float:
         """Pairs per second: on one wallet where `hot`, else over all of them in turn."""
-        many = self.seconds * CALLS_PER_CLIENT_S
-        first = number * 100 * CALLS_PER_CLIENT_S
+        first = number * _CALLS_OF_A_RUN
+        last = first + self.seconds * CALLS_PER_CLIENT_S
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(CALLS_SQL, {"first": first, "last": first + many, "hot": hot})
-            connection.execute("vacuum analyze app.calls, app.accounts, app.lots, app.holds")
+            connection.execute(CALLS_SQL, {"first": first, "last": last, "hot": hot})
+            connection.execute(_ANALYZE)
         tenant = f"{TENANTS}" if hot else f"(:client_id * 61 + :n) % {TENANTS}"
         return self._per_s(PAIR_SCRIPT.replace("{tenant}", tenant), f"n={first}")
 
@@ -136,10 +164,14 @@ class _Run:
                 str(self.pgbench), "-n", "-c", str(CLIENTS), "-j", "2", "-T", str(self.seconds),
                 "-f", str(file), "-D", variable, self.dsn,
             ]  # fmt: skip
-            environment = os.environ | {"PGOPTIONS": "-c role=app_owner -c search_path=app,verbs"}
-            done = subprocess.run(
-                command, check=False, capture_output=True, text=True, env=environment
+            options = (
+                f"-c commit_siblings=0 -c commit_delay={self.flush_us}"
+                " -c role=app_owner -c search_path=app,verbs"
             )
+            done = subprocess.run(
+                command, check=False, capture_output=True, text=True,
+                env=os.environ | {"PGOPTIONS": options},
+            )  # fmt: skip
         found = _RESULT.search(done.stdout)
         if found is None or _FAILED.search(done.stdout + done.stderr):
             raise PairsFailed(done.stderr.strip()[-500:])

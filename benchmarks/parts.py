@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import admission, bars, browser, fakes, load, processes, product, tabs
+from benchmarks import admission, bars, browser, fakes, ledger, load, processes, product, tabs
 from benchmarks.bench import Bench, Rounds
 from benchmarks.quantiles import Quantiles, median
 from benchmarks.sampling import rss_mb
@@ -118,6 +118,42 @@ def admit(bench: Bench) -> list[Figure]:
     ]
 
 
+def money(bench: Bench) -> list[Figure]:
+    """The ledger alone, against TPC-B and a plain row on the same server; and a turn's share of it."""
+    setup, pgbench = bench.setup, bench.cluster.programs / "pgbench"
+    if setup is None or not pgbench.exists():
+        bench.notes.append("the ledger is measured with the product and by pgbench only")
+        return [Figure("hold+capture pairs/s, ratio to TPC-B", "", bars.PAIRS_RATIO)]
+    tpcb_dsn, dsn = bench.cluster.create("tpcb_ledger"), bench.cluster.create("ledger")
+    admission.create_tpcb(tpcb_dsn)
+    product.migrate(dsn)
+    ledger.prepare(dsn, pgbench)
+    seconds = bench.scale.slice_s / 3
+    rounds = [
+        ledger.measure(dsn, tpcb_dsn, pgbench, number=number, seconds=seconds)
+        for number in range(1, bench.scale.rounds + 1)
+    ]
+    ours = product.product_callables(setup.dsn)
+    share = median([ledger.share_ms(ours, seconds) for _ in range(bench.scale.rounds)])
+
+    def row(metric: str, bar: Bar | None, pick: Callable[[ledger.Ledger], float]) -> Figure:
+        return Figure(metric, "", bar, median([pick(one) for one in rounds]))
+
+    return [
+        row("hold+capture pairs/s over 1,000 tenants, ratio to TPC-B", bars.PAIRS_RATIO,
+            lambda one: one.pairs_per_s / one.tpcb_per_s),
+        row("hold+capture pairs/s on one tenant, ratio to plain updates", bars.HOT_PAIRS_RATIO,
+            lambda one: one.hot_pairs_per_s / one.plain_pairs_per_s),
+        row("the same, where a commit takes 2 ms more to reach the disk", None,
+            lambda one: one.slow_hot_pairs_per_s / one.slow_plain_pairs_per_s),
+        Figure("money's share of a turn (resolve, admit, settle), p50", "ms", bars.MONEY_MS, share),
+        row("hold+capture pairs/s over 1,000 tenants", None, lambda one: one.pairs_per_s),
+        row("hold+capture pairs/s on one tenant", None, lambda one: one.hot_pairs_per_s),
+        row("plain pairs of updates/s on one row", None, lambda one: one.plain_pairs_per_s),
+        row("TPC-B/s by pgbench beside them", None, lambda one: one.tpcb_per_s),
+    ]  # fmt: skip
+
+
 def page(bench: Bench) -> list[Figure]:
     """A plain rerun of the chat page with 30 messages, over its websocket."""
 
@@ -143,6 +179,7 @@ PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "calls": calls,
     "round_trips": round_trips,
     "admission": admit,
+    "ledger": money,
     "page": page,
     "browser": chromium,
 }

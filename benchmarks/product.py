@@ -109,6 +109,11 @@ def prepare_product(dsn: str, upstream_url: str) -> Setup:
     return Setup(dsn, upstream_url, key.secret)
 
 
+def migrate(dsn: str) -> None:
+    """Give an empty database the product's tables and verbs, and nothing else."""
+    schema.migrate(dsn)
+
+
 def launch_command(setup: Setup, port: int) -> Command:
     """The product in one process on this port, with the database and upstream of `setup`."""
     return Command(

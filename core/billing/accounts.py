@@ -27,6 +27,7 @@ from core.identity.access import Actor, require_operator
 from core.identity.tables import PlanLimit, Tenant
 
 GRANT_MAX_NUSD = 10**17  # a hundred million USD: beyond it a slip of the hand is likelier
+_UNIT_NUSD = 1_000  # one unit of the meter: no invoice will ever ask for less
 _REASON_LENGTH_MAX = 500
 _KEY_LENGTH_MAX = 200
 
@@ -238,7 +239,7 @@ def _settle_receivable(
     receivable_nusd = account.receivable_nusd
     if receivable_nusd == 0:
         return 0
-    if left == "postpaid" and not write_off:
+    if left == "postpaid" and receivable_nusd >= _UNIT_NUSD and not write_off:
         raise errors.Conflict(
             "This tenant has not paid everything it used yet. Wait for its invoice, or write it off."
         )

@@ -28,21 +28,34 @@ $$;
 -- Ends a call's hold of `p_held` with its true cost (0 releases it). The caller settles a call once.
 create function capture(p_tenant uuid, p_call uuid, p_held bigint, p_amount bigint, p_actor text)
 returns void language plpgsql set search_path = app, verbs, pg_temp as $$
-declare entry bigint;
+declare a accounts;
 begin
-  if p_amount = 0 then
-    update accounts set held_nusd = held_nusd - p_held where tenant_id = p_tenant;
-  else
-    entry := post_entry(p_tenant, 'capture', 'usage', -p_amount, 'capture:' || p_call, p_call, null,
-      'call', p_call::text, p_actor, null, p_held);
-  end if;
+  update accounts set held_nusd = held_nusd - p_held, posted_nusd = posted_nusd - p_amount,
+      seq = seq + (p_amount > 0)::int
+    where tenant_id = p_tenant returning * into a;
   update holds set state = case when p_amount > 0 then 'captured' else 'released' end,
       captured_nusd = p_amount, settled_at = clock_timestamp()
     where tenant_id = p_tenant and call_id = p_call and state = 'open';
   if not found then
     raise exception 'call % has no open hold', p_call using errcode = 'check_violation';
   end if;
-  if p_amount > 0 then
-    perform spend_lots(p_tenant, entry, p_amount);
+  if p_amount = 0 then return; end if;
+  with entry as (  -- as post_entry does; nearly always the next lot covers all: one statement for both
+      insert into entries(tenant_id, seq, kind, contra, amount_nusd, posted_after_nusd, idempotency_key,
+          call_id, source_type, source_id, actor)
+        values (p_tenant, a.seq, 'capture', 'usage', -p_amount, a.posted_nusd, 'capture:' || p_call,
+          p_call, 'call', p_call::text, p_actor)),
+    next_lot as (
+      select lot_id, remaining_nusd as available from lots
+        where tenant_id = p_tenant and remaining_nusd > 0 and effective_at <= clock_timestamp()
+        order by priority, expires_at nulls last, effective_at, lot_id limit 1),
+    taken as (
+      update lots set remaining_nusd = remaining_nusd - p_amount, consumed_nusd = consumed_nusd + p_amount
+        from next_lot n where tenant_id = p_tenant and lots.lot_id = n.lot_id and available >= p_amount
+        returning lots.lot_id)
+    insert into lot_uses(tenant_id, seq, lot_id, amount_nusd)
+      select p_tenant, a.seq, lot_id, p_amount from taken;
+  if not found then
+    perform spend_lots(p_tenant, a.seq, p_amount);
   end if;
 end $$;

@@ -3,16 +3,13 @@
 -- Always: posted = sum(entries) = sum(lots left) - debt - receivable; held = sum(open holds);
 -- receivable = sum(dues).
 
--- Appends one movement and moves the account by it, ending a hold of `p_unhold` with it. Callers
--- hold the account's lock.
+-- Appends one movement and moves the account by it. Callers hold the account's lock.
 create function post_entry(p_tenant uuid, p_kind text, p_contra text, p_amount bigint, p_key text,
-  p_call uuid, p_lot uuid, p_source_type text, p_source_id text, p_actor text, p_reason text,
-  p_unhold bigint default 0)
+  p_call uuid, p_lot uuid, p_source_type text, p_source_id text, p_actor text, p_reason text)
 returns bigint language plpgsql set search_path = app, verbs, pg_temp as $$
 declare a accounts;
 begin
-  update accounts set posted_nusd = posted_nusd + p_amount, seq = seq + 1,
-      held_nusd = held_nusd - p_unhold
+  update accounts set posted_nusd = posted_nusd + p_amount, seq = seq + 1
     where tenant_id = p_tenant returning * into a;
   insert into entries(tenant_id, seq, kind, contra, amount_nusd, posted_after_nusd, idempotency_key,
       call_id, lot_id, source_type, source_id, actor, reason)
@@ -27,19 +24,8 @@ create function spend_lots(p_tenant uuid, p_seq bigint, p_amount bigint) returns
 language plpgsql set search_path = app, verbs, pg_temp as $$
 declare l record; owed bigint := p_amount; take bigint; prepaid boolean;
 begin
-  with next_lot as (  -- nearly always it covers all
-      select lot_id, remaining_nusd as available from lots
-        where tenant_id = p_tenant and remaining_nusd > 0 and effective_at <= now()
-        order by priority, expires_at nulls last, effective_at, lot_id limit 1),
-    taken as (
-      update lots set remaining_nusd = remaining_nusd - p_amount, consumed_nusd = consumed_nusd + p_amount
-        from next_lot n where tenant_id = p_tenant and lots.lot_id = n.lot_id and available >= p_amount
-        returning lots.lot_id)
-    insert into lot_uses(tenant_id, seq, lot_id, amount_nusd)
-      select p_tenant, p_seq, lot_id, p_amount from taken;
-  if found then return; end if;
   for l in select lot_id, remaining_nusd from lots
-      where tenant_id = p_tenant and remaining_nusd > 0 and effective_at <= now()
+      where tenant_id = p_tenant and remaining_nusd > 0 and effective_at <= clock_timestamp()
       order by priority, expires_at nulls last, effective_at, lot_id loop
     exit when owed = 0;
     take := least(l.remaining_nusd, owed);

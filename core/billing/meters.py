@@ -74,10 +74,7 @@ def collect(session: Session, tenant_id: UUID, *, until: datetime) -> int:
     Counted is what no lot covered, while a usage subscription ran: everything so far, minus all units
     exported so far. The row bears the last full hour before `until`.
     """
-    running = select(Subscription.subscription_id).where(
-        Subscription.tenant_id == tenant_id, Subscription.purpose == "usage"
-    )
-    session.execute(running.with_for_update())  # one collector at a time; calls go on meanwhile
+    session.execute(text(_ONE_COLLECTOR), {"tenant": str(tenant_id)})
     used_nusd = session.execute(
         text(_USED_NUSD), {"tenant": tenant_id, "until": until}
     ).scalar_one()
@@ -88,7 +85,7 @@ def collect(session: Session, tenant_id: UUID, *, until: datetime) -> int:
     units: int = used_nusd // NUSD_PER_UNIT - held_units
     if units <= 0:
         return 0
-    hour = until.replace(minute=0, second=0, microsecond=0) - _HOUR
+    hour = until.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - _HOUR
     last = session.scalar(
         select(func.max(MeterExport.revision)).where(
             MeterExport.tenant_id == tenant_id, MeterExport.hour == hour
@@ -168,6 +165,8 @@ def meter(session: Session) -> Meter:
     return row
 
 
+# Not the account's lock: summing up may take a while, and calls go on meanwhile.
+_ONE_COLLECTOR = "select pg_advisory_xact_lock(hashtextextended('meters:' || :tenant, 0))"
 _USED_NUSD = """
 select coalesce(sum(d.amount_nusd), 0)::bigint
 from app.dues d join app.entries e on e.tenant_id = d.tenant_id and e.seq = d.seq
@@ -239,8 +238,8 @@ def _report(parcel: _Parcel, at: datetime) -> None:
             customer_id=parcel.customer_id, units=parcel.units, at=at,
         )  # fmt: skip
     except StripeRefused as refused:
-        if refused.code not in _TAKEN_BEFORE:
-            raise
+        if refused.code not in _TAKEN_BEFORE and refused.param != "identifier":
+            raise  # of an identifier as well-formed as ours only its repetition is refused
 
 
 def _row(session: Session, parcel: _Parcel) -> MeterExport:

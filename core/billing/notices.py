@@ -88,8 +88,9 @@ def _of_wallet(session: Session) -> Iterator[Notice]:
 def _of_plan(session: Session, zone: ZoneInfo) -> Iterator[Notice]:
     """Invoices that were not paid, and a plan whose invoice is not known here (yet)."""
     told: set[str | None] = set()
-    due = select(Invoice).where(Invoice.status == "open").order_by(Invoice.created_at)
-    for invoice in session.scalars(due):
+    # A purchase's own invoice is its receipt: what is open of it is said by its order.
+    due = select(Invoice).where(Invoice.status == "open", Invoice.subscription_id.is_not(None))
+    for invoice in session.scalars(due.order_by(Invoice.created_at)):
         if notice := _of_invoice(invoice, zone):
             told.add(invoice.subscription_id)
             yield notice

@@ -15,10 +15,11 @@ from typing import Literal, TypeAlias
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
-from core import db, errors, jobs
+from core import db, errors, jobs, telemetry
 from core.billing import stripe_api
 from core.billing.ledger import BILLING
 from core.billing.sales_tables import OfferPrice, Package, PlanOffer
+from core.billing.stripe_api import StripeRefused
 from core.identity import audit, names
 from core.identity.access import Actor, require_operator
 from core.identity.tables import Plan
@@ -217,7 +218,11 @@ def sellable(kind: Kind, code: str) -> OfferPrice:
     with db.transaction(BILLING) as session:
         terms = _terms_of(session, kind, code)
         price = _fitting(session, terms)
-    return price or _mirror(terms)
+    try:
+        return price or _mirror(terms)
+    except StripeRefused as refused:
+        telemetry.alarm("price_refused", code=refused.code)
+        raise errors.Unavailable("This cannot be sold right now. Please try later.") from None
 
 
 def fitting(session: Session, kind: Kind, code: str) -> OfferPrice | None:

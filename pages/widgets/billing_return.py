@@ -40,7 +40,10 @@ def take(who: Principal) -> None:
     if (canceled := st.query_params.pop("order", None)) is not None:
         tab.keep(_BACK, Back(said=_drop(who, str(canceled))))
     if (session_id := st.query_params.pop("session_id", None)) is not None:
-        tab.keep(_BACK, _look(who, Back(str(session_id), time.monotonic())))
+        looked = _look(who, Back(str(session_id), time.monotonic()))
+        tab.keep(_BACK, looked)
+        if not _waits(looked) and not looked.said:
+            st.rerun()  # the sidebar's balance was drawn before this payment was booked
     back = tab.holds(_BACK)
     if not isinstance(back, Back):
         return

@@ -36,8 +36,12 @@ def draw(who: Principal, today: date) -> None:
             )
         _sums(who, page, asked)
         if page.lines:
-            _table(who, page, asked, trail)
+            chosen = _table(who, page, asked, trail)
             _turn(page, asked, trail)
+            if chosen is None:
+                st.caption("Select a line to see the call, order or grant behind it.")
+            else:
+                details(who, page.lines[chosen])
         else:
             st.caption(
                 "Nothing was booked in this period. Choose a longer one to see earlier lines."
@@ -106,7 +110,10 @@ def _trail(asked: StatementAsk) -> tuple[int, ...]:
     return trail if name == repr(asked) else ()
 
 
-def _table(who: Principal, page: Statement, asked: StatementAsk, trail: tuple[int, ...]) -> None:
+def _table(
+    who: Principal, page: Statement, asked: StatementAsk, trail: tuple[int, ...]
+) -> int | None:
+    """Draw the lines; returns which of them is chosen."""
     chosen = st.dataframe(
         _frame(page.lines), hide_index=True, height="content", on_select="rerun",
         selection_mode="single-row", key=_table_key(asked, trail), placeholder="",
@@ -116,17 +123,13 @@ def _table(who: Principal, page: Statement, asked: StatementAsk, trail: tuple[in
                 "Time", format="MMM D, HH:mm", timezone=who.time_zone, width=105
             ),
             "kind": st.column_config.TextColumn("Kind", width=110),
-            "description": st.column_config.TextColumn("Description"),
+            "description": st.column_config.TextColumn("Description", width=215),
             "tokens": st.column_config.NumberColumn("Tokens", format="localized", width=75),
-            "amount": st.column_config.TextColumn("Amount", alignment="right"),
-            "balance": st.column_config.TextColumn("Balance", alignment="right"),
+            "amount": st.column_config.TextColumn("Amount", alignment="right", width=110),
+            "balance": st.column_config.TextColumn("Balance", alignment="right", width=120),
         },
     )  # fmt: skip
-    rows = [row for row in chosen["selection"]["rows"] if row < len(page.lines)]
-    if rows:
-        details(who, page.lines[rows[0]])
-    else:
-        st.caption("Select a line to see the call, order or grant behind it.")
+    return next((row for row in chosen["selection"]["rows"] if row < len(page.lines)), None)
 
 
 def _table_key(asked: StatementAsk, trail: tuple[int, ...]) -> str:

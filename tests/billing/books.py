@@ -71,7 +71,14 @@ def bought(place: Place, **fields: Any) -> Order:
                     reason=f"{order.title}: bonus" if suffix else order.title,
                     source=(f"checkout_session{suffix}", stripe_id),
                 )  # fmt: skip
-    an_invoice(place, invoice_id=invoice_id, number="R-0001", status="paid", total_minor=5000)
+    an_invoice(
+        place,
+        invoice_id=invoice_id,
+        number="R-0001",
+        status="paid",
+        total_minor=5000,
+        subscription_id=None,
+    )
     return order
 
 
@@ -79,6 +86,7 @@ def an_invoice(place: Place, **fields: Any) -> Invoice:
     """An open invoice nobody has tried to charge."""
     invoice = Invoice(**{
         "invoice_id": f"in_{new_id().hex}", "tenant_id": place.tenant_id, "number": "P-0007",
+        "subscription_id": "sub_of_tests",
         "status": "open", "total_minor": 7900, "currency": "usd", "attempts": 0,
         "page_url": "https://invoice.stripe.com/i/acct_1/test_1",
         "created_at": datetime.now(UTC),

@@ -211,6 +211,7 @@ def test_stripe_away_keeps_the_order_and_the_next_press_repeats_the_request(
     assert (waiting.state, waiting.session_id) == ("open", None)
     order = click(place, key="k")
     assert (order.order_id, len(till.sessions)) == (waiting.order_id, 1)
+    assert till.asks[0].asked_at == order.created_at
     assert till.asks[0] == till.asks[1]  # another request under the same key would be refused
     assert order.session_url
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -299,6 +300,17 @@ def test_a_refund_known_before_the_paid_invoice_takes_the_late_credit_back() -> 
     assert posted_usd(place) == 0
     tell_fixture(place, CYCLE)
     assert posted_usd(place) == 0 and granted_usd(place) == [20]
+
+
+def test_copies_told_at_once_by_many_workers_bring_one_month_and_one_upgrade() -> None:
+    place = a_customer()
+    payment = a_payment(place)
+    tell_fixture(place, FAILED)
+    with ThreadPoolExecutor(12) as workers:
+        told = [workers.submit(tell_fixture, place, name) for name in (CYCLE, UPGRADE) * 10]
+        told += [workers.submit(tell_payment, payment) for _ in range(10)]
+    assert {type(one.result()) for one in told} == {Handled}
+    assert granted_usd(place) == [20, 20] and offences(place.tenant_id) == []
 
 
 def metered(place: Place, units: int, amount_minor: int = 0) -> Invoice:

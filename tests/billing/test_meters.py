@@ -307,11 +307,15 @@ def test_a_refusal_waits_longer_each_time_and_is_given_up_at_last(post: Post) ->
     assert alarms("meter_export_dead") == before + 1
 
 
-@pytest.mark.parametrize("code", ["duplicate_meter_event", "resource_already_exists"])
-def test_what_stripe_had_taken_before_is_sent(post: Post, code: str) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [StripeRefused("duplicate_meter_event"), StripeRefused("resource_already_exists"),
+     StripeRefused("invalid_request_error", param="identifier")],
+)  # fmt: skip
+def test_what_stripe_had_taken_before_is_sent(post: Post, refusal: StripeRefused) -> None:
     place = a_user_on_account()
     an_export(place, 1)
-    post.ends = [StripeRefused(code)]
+    post.ends = [refusal]
     assert meters.send() == 1 and rows(place)[0].state == "sent"
 
 

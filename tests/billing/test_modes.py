@@ -105,6 +105,14 @@ def test_something_receivable_keeps_a_tenant_postpaid(mode: str) -> None:
     assert deferred(place.tenant_id) == []
 
 
+def test_less_than_a_unit_of_the_meter_keeps_nobody_postpaid() -> None:
+    place = in_mode("postpaid", credit_limit_nusd=20 * USD)
+    spend(place, "0.000000999")
+    switch(place, "prepaid")
+    assert written_off(place.tenant_id) == [("bad_debt", 999)]
+    assert offences(place.tenant_id) == []
+
+
 def test_written_off_as_bad_debt_it_may_leave() -> None:
     place = in_mode("postpaid", credit_limit_nusd=20 * USD)
     spend(place, "5")

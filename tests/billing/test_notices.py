@@ -120,6 +120,13 @@ def test_an_invoice_to_be_paid_by_hand_is_told_and_one_about_to_be_charged_is_no
     assert (one(place).name, one(place).weight) == ("invoice_due", "tell")
 
 
+def test_the_open_invoice_of_a_purchase_asks_nobody_to_pay_twice() -> None:
+    place = make_place()
+    an_order(place, state="awaiting")
+    an_invoice(place, subscription_id=None)
+    assert one(place).name == "order_awaiting"
+
+
 def test_a_plan_past_due_is_told_also_without_its_invoice() -> None:
     place = make_place()
     a_subscription(place, status="past_due")

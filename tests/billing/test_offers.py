@@ -14,7 +14,7 @@ from core import db, errors
 from core.billing import offers, stripe_api
 from core.billing.ledger import BILLING
 from core.billing.sales_tables import OfferPrice, Package
-from core.billing.stripe_api import StripeDown
+from core.billing.stripe_api import StripeDown, StripeRefused
 from core.db import new_id
 from core.identity.tables import Plan
 from core.money import NANO_PER_USD
@@ -270,6 +270,14 @@ def test_stripe_away_leaves_the_offer_to_the_next_run(till: Till, code: str) -> 
         offers.sellable("package", code)
     offers.sellable("package", code)
     assert len(till.prices[f"purser_package_{code}"]) == len(versions(code)) == 1
+
+
+def test_a_price_stripe_refuses_is_not_for_sale_now(till: Till, code: str) -> None:
+    set_package(code)
+    till.faults.append(Fault("mirror_price", StripeRefused("parameter_invalid", status=400)))
+    with pytest.raises(errors.Unavailable):
+        offers.sellable("package", code)
+    assert offers.sellable("package", code).current
 
 
 def test_without_stripe_nothing_is_mirrored(code: str) -> None:

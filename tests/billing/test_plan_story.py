@@ -69,7 +69,7 @@ class Story:
     def invoices(self) -> list[Invoice]:
         with db.transaction(BILLING) as session:
             mine = select(Invoice).where(Invoice.tenant_id == self.place.tenant_id)
-            return list(session.scalars(mine.order_by(Invoice.created_at, Invoice.invoice_id)))
+            return list(session.scalars(mine.order_by(Invoice.number)))
 
 
 @pytest.fixture

@@ -428,6 +428,8 @@ def test_stripe_may_forbid_repeats(status: int, server: Server, api: StripeApi) 
         (error(404, type="invalid_request_error", code="resource_missing", param="intent"),
          "resource_missing", "intent"),
         (error(400), "http_400", None),
+        (error(400, type="invalid_request_error",
+               message="An event already exists with identifier x"), "duplicate_meter_event", None),
     ],
 )  # fmt: skip
 def test_a_refusal_has_stripes_code_and_nothing_of_its_text(

@@ -561,6 +561,17 @@ def test_the_pages_own_payment_does_not_fulfil_beside_the_page(
     assert (posted(place), count(Fulfilment, place)) == (20 * USD, 1)
 
 
+def test_a_debit_chosen_on_the_page_is_not_ended_by_the_payment_given_up(
+    till: Till, place: Place, asked: Order
+) -> None:
+    order = topups.pay_now(place.who, asked.order_id)
+    tell_page(till.pay(str(order.session_id), payment_status="unpaid"))
+    [given_up] = till.intents.values()
+    tell(given_up, "payment_intent.canceled")
+    tell(replace(given_up, status="requires_payment_method"), "payment_intent.payment_failed")
+    assert (states(place), row_of(place).declines) == (["awaiting"], 0)
+
+
 def test_a_second_press_leads_to_the_same_page(till: Till, place: Place, asked: Order) -> None:
     first = topups.pay_now(place.who, asked.order_id)
     second = topups.pay_now(place.who, asked.order_id)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import UUID
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from core.billing import connection, stripe_api
+from core.billing.checkout import confirm, start_package
+from core.billing.sales_tables import Order
 from core.db import Database
 from core.identity import sessions
+from core.settings import Settings
 from tests.factories import Place
 from tests.processes import AppProcess
 from tests.upstream import Upstream
@@ -55,6 +61,39 @@ def app(
     }  # fmt: skip
     with AppProcess(tmp_path_factory.mktemp("app"), environment) as started:
         yield started
+
+
+class StandIn:
+    """The hand of a bank, a buyer or time on the app's stand-in for Stripe."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def order(self, control: str, **fields: str) -> None:
+        """Give the stand-in's desk one order."""
+        httpx2.post(f"{self.url}/sandbox/{control}", json=fields).raise_for_status()
+
+    def has_card(self, customer_id: str, card: str) -> None:
+        """The customer's card from now on: one of the stand-in's cards by name."""
+        visit = urlsplit(stripe_api.current().portal_url(customer_id, return_url=self.url)).path
+        answer = httpx2.post(f"{self.url}{visit}", data={"act": "add", "name": card})
+        assert answer.status_code == 303
+
+    def buys(self, place: Place, package: str = "pro") -> Order:
+        """A package, ordered, paid by card and booked without a browser."""
+        order = start_package(place.who, package, click_key=uuid4().hex)
+        assert order.session_url and order.session_id
+        assert httpx2.post(order.session_url, data={"how": "card"}).status_code == 303
+        return confirm(place.who, order.session_id)
+
+
+@pytest.fixture(scope="session")
+def stand_in(app: AppProcess) -> Iterator[StandIn]:
+    """The app's own stand-in; what runs in this process buys through it too."""
+    folder = Path(app.environment["PURSER_DATA_DIR"])
+    configured = Settings(purser_data_dir=folder, app_env="development", app_url=app.url)
+    with connection.connected(configured):
+        yield StandIn(f"http://127.0.0.1:{(folder / 'stripe_sandbox' / 'port').read_text()}")
 
 
 class Tab:

@@ -15,7 +15,7 @@ from core.billing import stripe_api, topups
 from core.billing.sales_tables import AutoTopup, Order, StripeCustomer
 from core.identity.access import Role
 from core.money import show
-from pages.widgets import billing_return, shown
+from pages.widgets import billing_return, billing_statement, shown
 from pages.widgets import session as tab
 from tests.analytics.using import use
 from tests.billing.books import (
@@ -549,6 +549,24 @@ def test_the_statement_adds_up_filters_and_offers_its_file(
     assert len(app.dataframe[0].value) == 1
     assert links(app)["CSV"].startswith("/billing/statement.csv?from=")
     assert links(app)["CSV"].endswith("&kind=capture")
+
+
+def test_a_line_opens_to_its_call_its_order_and_its_grant(
+    buyer: Person, open_page: Open, till: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    order = bought(place_of(buyer))
+    call = use(buyer.principal, model, "0.25")
+    monkeypatch.setattr(billing_statement, "_table", lambda *_: 0)
+    words = said(open_page(buyer, "billing.py", section="Statement")).replace("\\", "")
+    for wanted in (str(call.call_id), model, buyer.principal.email):
+        assert wanted in words
+    monkeypatch.setattr(billing_statement, "_table", lambda *_: 2)
+    app = open_page(buyer, "billing.py", section="Statement")
+    words = said(app).replace("\\", "")
+    for wanted in (str(order.order_id), "R-0001", "$50.00", "Never"):
+        assert wanted in words
+    assert "Open receipt" not in links(app)  # it is on a page this provider does not have
 
 
 def test_the_statement_has_pages(person: Make, open_page: Open, till: Provider) -> None:

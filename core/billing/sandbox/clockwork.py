@@ -10,6 +10,7 @@ from core.billing.sandbox import (
     checkout,
     collecting,
     invoices,
+    lines,
     months,
     paying,
     people,
@@ -103,12 +104,12 @@ def _roll(world: World, subscription: Obj) -> None:
 def _renewal_invoice(world: World, subscription: Obj, old: tuple[int, int]) -> Obj:
     item = standing.the_item(subscription)
     if item["price"]["recurring"]["usage_type"] == "metered":
-        lines = subscriptions.usage_lines(world, subscription, old)
+        charged = lines.usage_lines(world, subscription, old)
     else:
-        lines = [*subscription["_pending_lines"], subscriptions.period_line(world, subscription)]
+        charged = [*subscription["_pending_lines"], lines.period_line(world, subscription)]
         subscription["_pending_lines"] = []
     invoice = invoices.draft(
-        world, world.store.get("customer", subscription["customer"]), lines,
+        world, world.store.get("customer", subscription["customer"]), charged,
         subscription=subscription, reason="subscription_cycle",
         currency=subscription["currency"], period=old,
         collection=subscription["collection_method"],
@@ -134,7 +135,7 @@ def _bill_late_usage(world: World, invoice: Obj, subscription: Obj) -> None:
     if price["recurring"]["usage_type"] != "metered":
         return
     period = (invoice["period_start"], invoice["period_end"])
-    invoices.replace_lines(invoice, subscriptions.usage_lines(world, subscription, period))
+    invoices.replace_lines(invoice, lines.usage_lines(world, subscription, period))
 
 
 def _overdue(world: World, invoice: Obj) -> None:

@@ -10,12 +10,14 @@ from core.billing.sandbox.store import public
 from core.billing.sandbox.world import World
 
 _DEPTH_MAX = 4
-_MAY_BE_ABSENT = {"payment_intent", "charge", "customer", "default_payment_method"}
+_MAY_BE_ABSENT = {"payment_intent", "charge", "customer", "default_payment_method", "tiers"}
 
 
 def answer(world: World, thing: Obj, params: Obj) -> Obj:
     """What goes over the wire: a copy without own notes, expanded where it was asked."""
     shown: Obj = public(thing)
+    if shown.get("deleted"):
+        return shown
     for path in forms.rows(params, "expand"):
         parts = str(path).split(".")
         if len(parts) > _DEPTH_MAX:

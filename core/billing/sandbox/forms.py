@@ -47,7 +47,8 @@ def whole(params: Mapping[str, Any], name: str) -> int | None:
     value = text(params, name)
     if value is None:
         return None
-    if not value.lstrip("-").isascii() or not value.lstrip("-").isdigit():
+    digits = value.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
         raise wrong(name, f"Invalid integer: {value[:40]}", "parameter_invalid_integer")
     return int(value)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from core.billing.sandbox import (
+    changes,
     collecting,
     forms,
     invoices,
+    lines,
     lists,
-    meters,
     months,
     people,
     standing,
 )
 from core.billing.sandbox.refusals import Obj, Refused, wrong
-from core.billing.sandbox.shapes import invoices as invoice_shapes
 from core.billing.sandbox.shapes import subscriptions as shapes
 from core.billing.sandbox.world import Ask, World
 
@@ -44,7 +44,7 @@ def create(world: World, ask: Ask) -> Obj:
     """POST /v1/subscriptions for one price."""
     params = ask.params
     customer = people.living_customer(world, forms.needed(params, "customer"))
-    price = _price_asked(world, _only_item(params))
+    price = changes.price_asked(world, changes.only_item(params))
     collection = forms.text(params, "collection_method") or "charge_automatically"
     days = forms.whole(params, "days_until_due")
     if collection == "send_invoice" and days is None:
@@ -53,7 +53,7 @@ def create(world: World, ask: Ask) -> Obj:
     named = forms.text(params, "default_payment_method")
     terms = Terms(
         metadata=forms.metadata(params), collection=collection, days_until_due=days,
-        quantity=forms.whole(_only_item(params), "quantity") or 1,
+        quantity=forms.whole(changes.only_item(params), "quantity") or 1,
         trial_days=forms.whole(params, "trial_period_days") or 0,
         is_taxed=forms.flag(forms.group(params, "automatic_tax"), "enabled") or False,
         method=people.own_method(world, customer["id"], named) if named else None,
@@ -119,7 +119,7 @@ def update(world: World, ask: Ask) -> Obj:
         message = "These cannot be passed with payment_behavior=pending_if_incomplete: "
         raise wrong(min(unfit), message + ", ".join(sorted(unfit)))
     if "items" in params:
-        _change_item(world, found, params, is_pending=is_pending)
+        changes.change_item(world, found, params, is_pending=is_pending)
     if "metadata" in params:
         standing.change(world, found, metadata=forms.metadata(params, found["metadata"]))
     named = forms.text(params, "default_payment_method")
@@ -164,7 +164,7 @@ def bill_usage(world: World, subscription: Obj, *, until: int) -> None:
     period = (item["current_period_start"], until)
     customer = world.store.get("customer", subscription["customer"])
     invoice = invoices.draft(
-        world, customer, usage_lines(world, subscription, period), subscription=subscription,
+        world, customer, lines.usage_lines(world, subscription, period), subscription=subscription,
         reason="subscription_cycle", currency=price["currency"], period=period,
         collection=subscription["collection_method"],
     )  # fmt: skip
@@ -172,47 +172,10 @@ def bill_usage(world: World, subscription: Obj, *, until: int) -> None:
     collecting.collect(world, invoice, days_until_due=subscription["days_until_due"])
 
 
-def usage_lines(world: World, subscription: Obj, period: tuple[int, int]) -> list[Obj]:
-    """One line per tier that something fell into."""
-    item = standing.the_item(subscription)
-    price = world.store.get("price", item["price"]["id"])
-    product = world.store.get("product", price["product"])
-    units = meters.used(world, price["recurring"]["meter"], subscription["customer"], period)
-    parent = {"subscription": subscription["id"], "item": item["id"]}
-    return [
-        invoice_shapes.line(
-            amount=charge.amount, quantity=charge.units, currency=price["currency"],
-            description=f"{charge.units} x {product['name']} (Tier {number})", period=period,
-            price=price, unit_amount=charge.unit_amount,
-            metadata=dict(subscription["metadata"]), subscription=subscription["id"],
-            parent=invoice_shapes.item_parent(**parent),
-        )
-        for number, charge in enumerate(meters.charges(price, units), start=1)
-    ]  # fmt: skip
-
-
-def period_line(world: World, subscription: Obj, *, is_trial: bool = False) -> Obj:
-    """The line for the running period of a licensed price; free in a trial."""
-    item = standing.the_item(subscription)
-    price = item["price"]
-    name = world.store.get("product", price["product"])["name"]
-    amount = 0 if is_trial else price["unit_amount"] * item["quantity"]
-    dollars, cents = divmod(price["unit_amount"], 100)
-    rate = f"at ${dollars}.{cents:02d} / {price['recurring']['interval']}"
-    said = f"Trial period for {name}" if is_trial else f"{item['quantity']} x {name} ({rate})"
-    return invoice_shapes.line(
-        amount=amount, quantity=item["quantity"], currency=price["currency"], description=said,
-        period=(item["current_period_start"], item["current_period_end"]), price=price,
-        unit_amount="0" if is_trial else price["unit_amount_decimal"],
-        metadata=dict(subscription["metadata"]), subscription=subscription["id"],
-        parent=invoice_shapes.item_parent(subscription=subscription["id"], item=item["id"]),
-    )  # fmt: skip
-
-
 def _first_invoice(world: World, made: Obj, customer: Obj, price: Obj, terms: Terms) -> None:
     is_trial = terms.trial_days > 0
     invoice = invoices.draft(
-        world, customer, [period_line(world, made, is_trial=is_trial)], subscription=made,
+        world, customer, [lines.period_line(world, made, is_trial=is_trial)], subscription=made,
         reason="subscription_create", currency=price["currency"],
         period=(world.now(), world.now()), collection=terms.collection, is_taxed=terms.is_taxed,
         percent_off=terms.percent_off,
@@ -228,99 +191,6 @@ def _first_invoice(world: World, made: Obj, customer: Obj, price: Obj, terms: Te
             world, invoice, is_off_session=True, method=terms.method,
             is_authenticated=terms.is_authenticated,
         )  # fmt: skip
-
-
-def _change_item(world: World, found: Obj, params: Obj, *, is_pending: bool) -> None:
-    asked = _only_item(params)
-    item = standing.the_item(found)
-    if forms.text(asked, "id") not in {None, item["id"]}:
-        raise wrong("items[0][id]", f"Invalid subscription item: {asked['id']}",
-                    "resource_missing")  # fmt: skip
-    if forms.text(asked, "id") is None:
-        raise wrong("items", "The stand-in sells one item: name its id to change its price.")
-    price = _price_asked(world, asked)
-    quantity = forms.whole(asked, "quantity") or item.get("quantity")
-    if price["id"] == item["price"]["id"] and quantity == item.get("quantity"):
-        return
-    behaviour = forms.text(params, "proration_behavior") or "create_prorations"
-    if behaviour == "none":
-        standing.set_price(world, found, price, quantity)
-        return
-    lines = _proration_lines(world, found, price, quantity or 1)
-    if behaviour == "create_prorations":
-        found["_pending_lines"] += lines
-        standing.set_price(world, found, price, quantity)
-        return
-    _invoice_change(world, found, price, quantity, lines, is_pending=is_pending)
-
-
-def _invoice_change(
-    world: World, found: Obj, price: Obj, quantity: int | None, lines: list[Obj], *,
-    is_pending: bool,
-) -> None:  # fmt: skip
-    now = world.now()
-    invoice = invoices.draft(
-        world, world.store.get("customer", found["customer"]), lines, subscription=found,
-        reason="subscription_update", currency=price["currency"], period=(now, now),
-        is_taxed=found["automatic_tax"]["enabled"],
-    )  # fmt: skip
-    found["latest_invoice"] = invoice["id"]
-    if not is_pending:
-        standing.set_price(world, found, price, quantity)
-    else:
-        found["_pending"] = {"invoice": invoice["id"], "price": price["id"], "quantity": quantity}
-        if invoice["total"] > 0:
-            changed = standing.the_item(found) | {"price": price}
-            found["pending_update"] = shapes.pending_update(
-                expires_at=collecting.waits_until(world), items=[changed]
-            )
-    collecting.collect(world, invoice)
-    if found.get("_pending"):
-        world.emit("customer.subscription.updated", found, {"pending_update": None})
-
-
-def _proration_lines(world: World, found: Obj, price: Obj, quantity: int) -> list[Obj]:
-    item, now = standing.the_item(found), world.now()
-    start, end = item["current_period_start"], item["current_period_end"]
-    old = item["price"]
-    names = [world.store.get("product", p["product"])["name"] for p in (old, price)]
-    amounts = [
-        -_share(old["unit_amount"] * item["quantity"], end - now, end - start),
-        _share(price["unit_amount"] * quantity, end - now, end - start),
-    ]
-    credited = {"invoice": found["latest_invoice"], "invoice_line_items": []}
-    return [
-        invoice_shapes.line(
-            amount=amount, quantity=quantity, currency=price["currency"], description=said,
-            period=(now, end), price=of, unit_amount=str(amount),
-            metadata=dict(found["metadata"]), subscription=found["id"], is_discountable=False,
-            parent=invoice_shapes.item_parent(
-                subscription=found["id"], item=item["id"], is_proration=True,
-                credited=credited if amount < 0 else None,
-            ),
-        )
-        for amount, of, said in (
-            (amounts[0], old, f"Unused time on {names[0]}"),
-            (amounts[1], price, f"Remaining time on {names[1]}"),
-        )
-    ]  # fmt: skip
-
-
-def _share(amount: int, part_s: int, whole_s: int) -> int:
-    """So much of an amount as a part of the period is of all of it, rounded half up."""
-    return (2 * amount * part_s + whole_s) // (2 * whole_s)
-
-
-def _only_item(params: Obj) -> Obj:
-    items = forms.rows(params, "items")
-    if len(items) != 1 or not isinstance(items[0], dict):
-        raise wrong("items", "The stand-in takes exactly one item.")
-    only: Obj = items[0]
-    return only
-
-
-def _price_asked(world: World, asked: Obj) -> Obj:
-    return world.store.get("price", forms.needed(asked, "price"), param="items[0][price]")
 
 
 def _running(world: World, subscription_id: str) -> Obj:

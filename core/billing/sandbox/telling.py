@@ -27,7 +27,8 @@ def list_events(world: World, ask: Ask) -> Obj:
     found = [
         event
         for event in world.store.all("event")
-        if (not types or _is_one_of(event["type"], types))
+        if world.is_listed(event)
+        and (not types or _is_one_of(event["type"], types))
         and (was_delivered is None or was_delivered == (event["pending_webhooks"] == 0))
     ]
     return lists.page(found, ask.params, ask.path)

@@ -101,10 +101,19 @@ class World:
             "attempts": 0, "due_s": due_s, "is_dropped": is_dropped, "copies": self.habits.copies
         }  # fmt: skip
 
+    def is_listed(self, event: Obj) -> bool:
+        """Whether the API still shows this event."""
+        return bool(event["created"] >= self.now() - _EVENT_LIFE_S)
+
     def forget_old(self) -> None:
-        """Let go of what Stripe would not know any more: events of 30 days, answers of a day."""
+        """Let go of what Stripe would not know any more: events of 30 days, answers of a day.
+
+        An event that is still to be told stays, for who advances the clock tells of it later.
+        """
         for event in self.store.all("event"):
-            if event["created"] < self.now() - _EVENT_LIFE_S:
+            delivery = self.store.deliveries.get(event["id"])
+            is_waiting = delivery is not None and not delivery["is_dropped"]
+            if not self.is_listed(event) and not is_waiting:
                 self.store.drop("event", event["id"])
                 self.store.deliveries.pop(event["id"], None)
         limit_s = time.time() - _ANSWER_LIFE_S

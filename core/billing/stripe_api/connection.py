@@ -34,6 +34,8 @@ TOLERANCE_S = 300
 _CONNECT_S, _SILENCE_S = 3.05, 20
 _REPEATS = 2
 _PAGES_MAX = 100
+# The one refusal known by its words alone: a meter event sent again comes back without a code.
+_TAKEN_IDENTIFIER = "An event already exists with identifier"
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 
 
@@ -221,6 +223,8 @@ def _ending(error: stripe.StripeError) -> StripeDown | StripeRefused | CardDecli
     if status in {401, 403}:
         telemetry.alarm("stripe_key_refused", status=status)
     param = _name(getattr(told, "param", None))
+    if str(getattr(told, "message", "")).startswith(_TAKEN_IDENTIFIER):
+        code = "duplicate_meter_event"
     request_id = _name(error.request_id)
     return StripeRefused(
         code or f"http_{status}", param=param, status=status, request_id=request_id

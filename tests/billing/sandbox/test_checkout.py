@@ -11,6 +11,7 @@ from core.billing.sandbox.refusals import Refused
 from core.billing.stripe_api import StripeApi, StripeRefused
 from tests.billing.sandbox.shop import TENANT, customer, open_page
 
+
 def test_a_card_pays_a_session_once(sandbox: Server, api: StripeApi) -> None:
     page = open_page(api)
     assert (page.status, page.payment_status, page.subtotal_minor) == ("open", "unpaid", 5000)
@@ -102,9 +103,7 @@ def test_a_bank_debit_is_settled_later(
     assert len(sandbox.control.event(f"checkout.session.async_payment_{name}")) == 1
 
 
-def test_a_bank_debit_nobody_decides_on_succeeds_with_time(
-    sandbox: Server, api: StripeApi
-) -> None:
+def test_a_bank_debit_nobody_decides_on_succeeds_with_time(sandbox: Server, api: StripeApi) -> None:
     page = open_page(api)
     sandbox.control.pay(page.session_id, "bank_debit")
     sandbox.control.advance(5 * 86_400)

@@ -7,8 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import errors
+from core import db, errors
+from core.db import Database
+from core.identity.access import Role
 from pages.widgets import refusals
+from pages.widgets import session as tab
+from tests.identity.people import a_browser, a_tenant
 
 
 def kinds(parent: type[errors.Refusal] = errors.Refusal) -> list[type[errors.Refusal]]:
@@ -55,6 +59,24 @@ def test_every_kind_of_refusal_is_drawn_with_its_sentence(kind: type[errors.Refu
 def test_a_limit_is_drawn_with_whose_it_is_what_is_used_and_when_it_resets() -> None:
     words = drawn(a_refusal(errors.BudgetReached))
     assert "monthly budget (yours) · used \\$5.00 of \\$5.00 · resets Dec 1, 2026, 00:00" in words
+
+
+@pytest.mark.parametrize(
+    ("role", "mode", "words"),
+    [
+        (Role.MEMBER, "prepaid", "Ask an admin or a finance person of your team"),
+        (Role.FINANCE, "prepaid", "[Add credit](/billing)"),
+        (Role.ADMIN, "postpaid", "[Open Billing](/billing)"),
+    ],
+)
+def test_missing_credit_leads_buyers_to_billing_and_members_to_a_buyer(
+    database: Database, monkeypatch: pytest.MonkeyPatch, role: Role, mode: str, words: str
+) -> None:
+    db.install(database)
+    token = a_browser(a_tenant(mode=mode), role).token
+    monkeypatch.setattr(tab, "token", lambda: token)
+    assert words in drawn(a_refusal(errors.InsufficientCredit))
+    assert words not in drawn(a_refusal(errors.BudgetReached))
 
 
 def test_another_error_shows_nothing_but_its_number() -> None:
