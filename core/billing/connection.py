@@ -4,12 +4,14 @@ none. The stand-in keeps its port and its books in the data folder, so a restart
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from core import telemetry
-from core.billing import sandbox, stripe_api
+from core import db, jobs, telemetry
+from core.billing import offers, sandbox, stripe_api
+from core.billing.ledger import BILLING
 from core.billing.stripe_api import StripeApi
 from core.settings import Settings
 
@@ -19,10 +21,21 @@ _LOOPBACK = "http://127.0.0.1"
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[None]:
-    """Install the Stripe of a web process for the block, running the stand-in where it is used."""
-    if settings.stripe_secret_key is not None or not settings.development:
+    """Install the Stripe of a web process for the block, running the stand-in where it is used.
+
+    What is for sale is made known to it by a job.
+    """
+    async with _stand_in_where_used(settings):
         with connected(settings):
+            if stripe_api.configured():
+                await asyncio.to_thread(_mirror)
             yield
+
+
+@asynccontextmanager
+async def _stand_in_where_used(settings: Settings) -> AsyncIterator[None]:
+    if settings.stripe_secret_key is not None or not settings.development:
+        yield
         return
     folder = _folder(settings)
     server = await sandbox.serve(
@@ -31,8 +44,7 @@ async def serving(settings: Settings) -> AsyncIterator[None]:
     )  # fmt: skip
     (folder / "port").write_text(server.url.rpartition(":")[2])
     try:
-        with connected(settings):
-            yield
+        yield
     finally:
         await server.close()
 
@@ -47,6 +59,11 @@ def connected(settings: Settings) -> Iterator[None]:
         yield
     finally:
         stripe_api.install(None)
+
+
+def _mirror() -> None:
+    with db.transaction(BILLING) as session:
+        jobs.defer(session, offers.MIRROR)
 
 
 def _real(settings: Settings) -> StripeApi | None:

@@ -26,6 +26,7 @@ from core.identity.tables import Plan
 from core.money import NANO_PER_USD
 
 Kind: TypeAlias = Literal["package", "plan"]
+MIRROR = "billing.mirror"
 NANO_PER_CENT = NANO_PER_USD // 100
 PRICE_MINOR_MIN, PRICE_MINOR_MAX = 50, 99_999_999  # what Stripe charges in USD at least and at most
 _CREDITS_NUSD_MAX = 10_000_000 * NANO_PER_USD
@@ -196,7 +197,7 @@ def set_plan_offer(
     return _for_sale(named, row)
 
 
-@jobs.task("billing.mirror")
+@jobs.task(MIRROR)
 def mirror() -> None:
     """Make Stripe know a price for every offer with the terms of today; opens its own transactions.
 
@@ -314,7 +315,7 @@ def _changed(
 ) -> None:
     session.flush()
     audit.record(session, who, "offer.set", offer, before=before, after=after)
-    jobs.defer(session, "billing.mirror")
+    jobs.defer(session, MIRROR)
 
 
 def _package_facts(row: Package | None) -> audit.Facts | None:

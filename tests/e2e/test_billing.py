@@ -46,9 +46,13 @@ def metric(page: Page, label: str) -> Locator:
     return page.get_by_test_id("stMetric").filter(has_text=label)
 
 
-def chip(page: Page) -> Locator:
-    return page.get_by_test_id("stSidebar").get_by_test_id("stMarkdownBadge").or_(
-        page.get_by_test_id("stSidebar").locator(".stMarkdownBadge"))
+def grid(page: Page, key: str) -> Locator:
+    """A table's cells, which are drawn on a canvas and written beneath it for screen readers."""
+    return page.locator(f".st-key-{key} canvas").first
+
+
+def balance(page: Page) -> Locator:
+    return page.get_by_test_id("stSidebar").locator(".stMarkdownBadge").last
 
 
 def test_a_package_is_ordered_paid_and_credited_once(
@@ -65,5 +69,16 @@ def test_a_package_is_ordered_paid_and_credited_once(
     page.wait_for_url(BUYING)
     expect(page.get_by_text("Thank you.")).to_be_visible()
     expect(metric(page, "Available")).to_contain_text("$65.00")
-    print(page.get_by_test_id("stSidebar").inner_html()[:3000])
-    print(page.locator("table").all_inner_texts())
+    expect(balance(page)).to_contain_text("$65.00")
+    page.wait_for_timeout(1500)
+    print(page.get_by_test_id("stDataFrame").last.evaluate("e=>e.outerHTML.slice(0,3000)"))
+    print(page.get_by_test_id("stSidebar").text_content())
+    print([f.get_attribute("class") for f in page.locator("[class*=Badge]").all()])
+    section(page, "Statement")
+    page.wait_for_timeout(1500)
+    c=page.get_by_test_id("stDataFrame").locator("canvas").first; print(c.text_content(), c.bounding_box())
+    b=c.bounding_box()
+    page.mouse.click(b["x"]+12,b["y"]+35+17)
+    page.wait_for_timeout(1500)
+    page.screenshot(path="/tmp/i_live/a.png",full_page=True)
+    print(page.locator("a").evaluate_all("x=>x.map(e=>e.href)"))

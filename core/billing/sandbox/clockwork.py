@@ -32,16 +32,19 @@ def advance(world: World, seconds: int) -> None:
     world.store.offset_s += max(0, seconds)
 
 
-def run_due(world: World, *, until: int | None = None) -> None:
-    """Do what is due by now, or by a moment that has not come yet."""
+def run_due(world: World, *, until: int | None = None) -> int:
+    """Do what is due by now, or by a moment that has not come yet. Returns how much it was."""
     limit = world.now() if until is None else until
+    done = 0
     while True:
         soonest = min(_due(world), key=lambda due: due[0], default=None)
         if soonest is None or soonest[0] > limit:
             break
         with world.pinned(soonest[0]):
             soonest[1]()
+        done += 1
     world.forget_old()
+    return done
 
 
 def _due(world: World) -> Iterator[Due]:

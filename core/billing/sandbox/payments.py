@@ -45,6 +45,12 @@ def create(world: World, ask: Ask) -> Obj:
         metadata=forms.metadata(params), description=forms.text(params, "description"),
         future_usage=forms.text(params, "setup_future_usage"),
     )  # fmt: skip
+    automatic = forms.group(params, "automatic_payment_methods")
+    if automatic:
+        intent["automatic_payment_methods"] = {
+            "allow_redirects": forms.text(automatic, "allow_redirects") or "always",
+            "enabled": forms.flag(automatic, "enabled") or False,
+        }
     if is_confirmed and method is not None:
         return confirm(world, intent, method, is_off_session=is_off_session)
     return intent

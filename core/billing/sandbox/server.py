@@ -126,7 +126,8 @@ async def _send(world: World, webhook_url: str) -> None:
     async with httpx2.AsyncClient(timeout=_HEARD_WITHIN_S, follow_redirects=False) as client:
         while True:
             with world.lock:
-                clockwork.run_due(world)
+                if clockwork.run_due(world):
+                    world.store.save()
                 letters = sender.due(world)
             for letter in letters:
                 is_heard = await _tell(client, webhook_url, letter, world.secrets)
