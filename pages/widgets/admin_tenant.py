@@ -1,4 +1,5 @@
-"""One tenant in an operator's hands: credit, mode, payments, people, limits, suspension. Shows no chat, no key."""
+"""One tenant in an operator's hands: credit, mode, payments, people, limits, suspension. Shows no
+chat, no key."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ class Shop:
         with db.transaction(TESTS) as session:
             assert invariants.check(session) == []
             ours = {
-                name: dict(session.execute(text(query)).tuples().all())
+                name: {row[0]: row[1] for row in session.execute(text(query))}
                 for name, query in _OURS.items()
             }
             assert ours["payments"] == received
@@ -183,7 +183,8 @@ class Shop:
             assert set(ours["sessions"]) == paid
             posted_nusd = session.execute(text(_POSTED)).scalar_one()
             assert set(ours["events"]) <= {"handled", "ignored"}, ours["events"]
-        assert posted_nusd == (sum(received.values()) - sum(gone.values())) * NUSD_PER_CENT
+        net_minor = sum(received.values()) - sum(gone.values())
+        assert posted_nusd == net_minor * NUSD_PER_CENT, (posted_nusd, net_minor)
 
 
 def buyer() -> Place:
@@ -213,5 +214,5 @@ _OURS = {
 }
 _POSTED = """
 select coalesce(sum(posted_nusd), 0)::bigint from app.accounts
-where tenant_id in (select tenant_id from app.stripe_customers)
+where tenant_id in (select tenant_id from app.payments)
 """

@@ -95,14 +95,74 @@ def states_of(orders: list[Order]) -> set[str]:
         }
 
 
+def assert_whole() -> None:
+    """In the middle of it all no invariant is broken."""
+    with db.transaction(TESTS) as session:
+        assert invariants.check(session) == []
+
+
 def test_kill_nine_among_webhooks_and_among_their_handling_applies_each_once(shop: Shop) -> None:
-    orders = bought(shop, 8)
+    orders = bought(shop, 6)
     give_back(shop, orders[:3])
     postman = Postman(shop.app.url, shop.letters(seed=1))
     postman.wait_heard(5)
     shop.app.kill()
+    assert_whole()
     shop.app.start()
     postman.join()
     assert 0 in postman.statuses  # some were cut off
     shop.settle(is_alone=True)
     assert states_of(orders) == {"fulfilled"}
+
+
+def test_a_database_that_stops_hard_lets_stripe_come_again(shop: Shop) -> None:
+    orders = bought(shop, 5)
+    give_back(shop, orders[:2])
+    postman = Postman(shop.app.url, shop.letters(seed=2))
+    postman.wait_heard(5)
+    shop.server.crash()
+    postman.wait_status(503)
+    assert shop.app.status("/readyz") == 503
+    shop.server.start()
+    postman.join()
+    shop.app.wait_ready()
+    shop.settle()
+    assert set(postman.statuses) == {200, 503}  # the process stayed, and told the truth
+    assert states_of(orders) == {"fulfilled"}
+
+
+def test_sigterm_ends_in_time_and_loses_nothing_it_took(shop: Shop) -> None:
+    orders = bought(shop, 5)
+    postman = Postman(shop.app.url, shop.letters(seed=3))
+    postman.wait_heard(5)
+    assert shop.app.stop(signal.SIGTERM) < 25
+    heard = list(postman.heard)
+    with db.transaction(TESTS) as session:
+        stored = session.scalars(
+            select(StripeEvent.event_id).where(StripeEvent.event_id.in_(heard))
+        ).all()
+    assert sorted(stored) == sorted(heard)
+    assert_whole()
+    shop.app.start()
+    postman.join()
+    shop.settle()
+    assert states_of(orders) == {"fulfilled"}
+
+
+def test_what_happened_while_the_app_was_down_is_found_by_the_reconciler(shop: Shop) -> None:
+    shop.app.kill()
+    orders = bought(shop, 4)
+    give_back(shop, orders[:2])
+    assert states_of(orders) == {"open"}
+    found = shop.app.command("stripe", "reconcile", "--scope", "hourly")
+    assert found.returncode == 1, found.stderr  # it says what differed
+    assert states_of(orders) == {"fulfilled"}
+    shop.settle()  # the same again, from the inbox
+    again = shop.app.command("stripe", "reconcile")
+    assert again.returncode == 0, again.stderr
+    shop.app.start()
+    postman = Postman(shop.app.url, shop.letters(seed=4))  # and once more, late
+    postman.join()
+    shop.settle()
+    checked = shop.app.command("check")
+    assert json.loads(checked.stdout) == {"violations": []}
