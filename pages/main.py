@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.widgets import composer, frame, runs, session, signin
+from pages.widgets import acts, composer, frame, runs, session, signin
 
 
 def main() -> None:
@@ -21,6 +21,7 @@ def main() -> None:
     frame.set_page(page.title, wide=page.title not in {"Chat", "Account"})
     if not composer.has_started():  # then Chat draws it, once the answer's first words are there
         frame.person(found)
+    acts.tell()
     page.run()
 
 

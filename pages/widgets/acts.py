@@ -18,7 +18,7 @@ from pages.widgets import session as tab
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[Session], T]
-_ROUND = "acts_done"
+_ROUND, _SAID = "acts_done", "acts_said"
 
 
 def attempt(who: Who, work: Work[T]) -> T | None:
@@ -44,8 +44,15 @@ def attempt_alone(work: Callable[[], T]) -> T | None:
 
 def done(said: str) -> None:
     """Say that it is done (`said` is Markdown) and draw the page anew, with what changed."""
-    st.toast(said, icon=":material/check:")
+    tab.keep(_SAID, said)
     renew()
+
+
+def tell() -> None:
+    """Say what the run before has done. A run that draws anew at once would lose the words."""
+    if said := tab.recall(_SAID, ""):
+        tab.drop(_SAID)
+        st.toast(said, icon=":material/check:")
 
 
 def renew() -> None:

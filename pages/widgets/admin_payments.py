@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import streamlit as st
 
 from core import db, errors
 from core.analytics.overview import TenantRow
 from core.billing import payments, refunds, stripe_api
 from core.billing.payments import PaidFor
+from core.db import new_id
 from core.identity.access import Operator
 from core.money import NANO_PER_USD, parse_usd
 from pages.widgets import acts, shown
+from pages.widgets import session as tab
 from pages.widgets.text import plain
 
 _CENT_NUSD = NANO_PER_USD // 100
@@ -63,7 +67,7 @@ def _refund(
             f" {shown.cents(paid.refundable.rest_minor)} can go back."
         )
         amount = st.text_input(
-            "Amount in USD", f"{paid.refundable.unspent_minor / 100:.2f}",
+            "Amount in USD", f"{paid.refundable.unspent_minor // 100}.{paid.refundable.unspent_minor % 100:02}",
             key=acts.fresh(f"refund_amount_{of}"),
         )  # fmt: skip
         reason = st.text_input("Reason", max_chars=500, key=acts.fresh(f"refund_reason_{of}"))
@@ -79,18 +83,29 @@ def _refund(
 def _give_back(
     operator: Operator, row: TenantRow, of: str, amount: str, reason: str, *, force: bool
 ) -> None:
+    request_id = _request_id(of)
     made = acts.attempt_alone(
         lambda: refunds.refund(
-            operator, row.tenant_id, of, _cents(amount), reason=reason, force=force
+            operator, row.tenant_id, of, _cents(amount), reason=reason, force=force,
+            request_id=request_id,
         )
-    )
+    )  # fmt: skip
     if made is None:
         return
     if made.state == "refused":
+        tab.drop(acts.fresh(f"refund_request_{of}"))  # asked for once more it is another request
         st.error(f"Stripe refused this: {plain(made.error or '')}", icon=":material/block:")
         return
     sent = "Refunded" if made.state == "sent" else "Asked Stripe to refund"
     acts.done(f"{sent} {shown.cents(made.amount_minor)} to {plain(row.name)}.")
+
+
+def _request_id(of: str) -> UUID:
+    """One id for all presses until the page is drawn anew: they ask for one refund."""
+    name = acts.fresh(f"refund_request_{of}")
+    known = tab.recall(name, new_id())
+    tab.keep(name, known)
+    return known
 
 
 def _cents(amount: str) -> int:

@@ -26,7 +26,7 @@ def draw(desk: Desk) -> None:
         for package in desk.sales.packages:
             with st.container(border=True, height="stretch"):
                 _card(desk, package, save_card=save_card)
-    st.caption("One dollar buys one dollar of credit, before bonus.")
+    st.caption("Credit is counted in US dollars, like what calls cost.")
 
 
 def _card(desk: Desk, package: Package, *, save_card: bool) -> None:

@@ -54,23 +54,26 @@ def _orders(desk: Desk) -> None:
             st.caption("Nothing was ordered yet.")
             return
         for order in desk.sales.orders:
-            if order.state == "open" and order.kind != "topup":
+            if order.state == "needs_action" or (order.state == "open" and order.kind != "topup"):
                 _open_order(desk, order)
         _orders_table(desk)
 
 
 def _open_order(desk: Desk, order: Order) -> None:
-    """An order that was left on the payment page: go on, or drop it."""
+    """An order that was left on the payment page, or that the bank wants the buyer for: go on (a
+    top-up does so at its notice), or drop it."""
     row = st.container(horizontal=True, vertical_alignment="center")
     price = shown.cents(order.price_minor)
-    row.markdown(f"{plain(order.title)}, {price}: not paid yet", width="stretch")
-    if order.session_url and stripe_api.configured():
-        if row.button("Continue", type="primary", key=f"continue_{order.order_id}"):
-            billing_desk.to_order(desk, order)
-        if row.button("Cancel", key=f"cancel_{order.order_id}"):
-            ended = billing_desk.attempt(lambda: checkout.cancel(desk.who, order.order_id))
-            if ended is not None:
-                acts.done(closing(ended))
+    row.markdown(f"{plain(order.title)}, {price}: {_ORDERS[order.state].lower()}", width="stretch")
+    if not stripe_api.configured():
+        return
+    is_open = order.state == "open" and order.session_url
+    if is_open and row.button("Continue", type="primary", key=f"continue_{order.order_id}"):
+        billing_desk.to_order(desk, order)
+    if row.button("Cancel", key=f"cancel_{order.order_id}"):
+        ended = billing_desk.attempt(lambda: checkout.cancel(desk.who, order.order_id))
+        if ended is not None:
+            acts.done(closing(ended))
 
 
 def closing(order: Order) -> str:

@@ -1,5 +1,5 @@
-"""What a buyer sees who comes back from the payment page: processing until it is paid, then thanks, or
-that nothing was charged. An id in the address is anybody's word: core finds it or nobody does."""
+"""What a buyer sees who comes back from the payment page: processing until it is paid and its credit is
+there, then thanks, or that nothing was charged. An id in the address is anybody's word: core finds it or nobody does."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import errors
-from core.billing import checkout
+from core import db, errors
+from core.billing import checkout, ledger
 from core.billing.sales_tables import Order
 from core.identity.access import Principal
 from pages.widgets import billing_payments, shown
@@ -27,11 +27,13 @@ _LATER = (
 
 @dataclass(frozen=True, slots=True)
 class Back:
-    """A return this tab is showing. `order` once it was found; `said` once nothing more can come."""
+    """A return this tab is showing. `order` once it was found, `is_credited` once what it brings is on
+    the balance; `said` once nothing more can come."""
 
     session_id: str = ""
     since_s: float = 0.0
     order: Order | None = None
+    is_credited: bool = False
     said: str = ""
 
 
@@ -71,12 +73,23 @@ def _look(who: Principal, back: Back) -> Back:
         return Back(back.session_id, back.since_s, said=_UNKNOWN)
     except errors.Unavailable:
         return back
-    return Back(back.session_id, back.since_s, order)
+    return Back(back.session_id, back.since_s, order, _is_credited(who, order))
+
+
+def _is_credited(who: Principal, order: Order) -> bool:
+    """Whether what was paid for is on the balance; a plan's credit comes with its invoice."""
+    if order.kind != "plan" or order.state != "fulfilled":
+        return order.state == "fulfilled"
+    with db.transaction(who) as session:
+        lots = ledger.lots(session, who.tenant_id)
+    return any(lot.kind == "plan" and lot.effective_at >= order.created_at for lot in lots)
 
 
 def _waits(back: Back) -> bool:
     """Whether another look may tell more."""
-    return not back.said and (back.order is None or back.order.state in {"open", "awaiting"})
+    if back.said or back.is_credited:
+        return False
+    return back.order is None or back.order.state in {"open", "awaiting", "fulfilled"}
 
 
 @st.fragment(run_every=_EVERY_S)
@@ -92,7 +105,9 @@ def _processing() -> None:
         if not _waits(back):
             st.rerun()
     with st.container(border=True):
-        if waited_s >= _PATIENCE_S:
+        if back.order is not None and back.order.state == "fulfilled":
+            st.success(f"**Thank you.**  \n{credited(back.order)}", icon=":material/check_circle:")
+        elif waited_s >= _PATIENCE_S:
             st.info(f"**The payment is still on its way.**  \n{_LATER}", icon=":material/schedule:")
         elif back.order is not None and back.order.state == "awaiting":
             st.info(
@@ -111,7 +126,8 @@ def _ended(back: Back) -> None:
         if back.said or order is None:
             st.info(back.said or _UNKNOWN, icon=":material/info:")
         elif order.state == "fulfilled":
-            st.success(f"**Thank you.**  \n{credited(order)}", icon=":material/check_circle:")
+            said = credited(order, is_here=back.is_credited)
+            st.success(f"**Thank you.**  \n{said}", icon=":material/check_circle:")
         elif order.state == "review":
             st.warning(
                 "**We are looking into this payment.** It does not fit the order, so nothing was"
@@ -125,13 +141,12 @@ def _ended(back: Back) -> None:
         _close()
 
 
-def credited(order: Order) -> str:
-    """What a paid order brought."""
+def credited(order: Order, *, is_here: bool = False) -> str:
+    """What a paid order brought; a plan's credit `is_here` a moment later."""
     title = plain(order.title)
     if order.kind == "plan":
-        return (
-            f"You are subscribed to {title}. Its credit comes with the paid invoice, in a moment."
-        )
+        credit = "is on your balance" if is_here else "comes in a moment"
+        return f"You are subscribed to the {title}. Its credit {credit}."
     bonus = f" and {shown.usd(order.bonus_nusd)} of bonus" if order.bonus_nusd else ""
     return f"{title}: {shown.usd(order.credits_nusd)} of credit{bonus} are on your balance."
 

@@ -31,7 +31,7 @@ def draw(desk: Desk) -> None:
         st.markdown(
             "Buys credit with your saved card whenever little is left, so that nobody waits."
         )
-        if row is not None and row.enabled:
+        if row is not None and (row.enabled or row.stopped_reason):
             _agreed(desk, row)
         if desk.sales.card is None:
             _no_card(desk)
@@ -64,7 +64,8 @@ def _state(row: AutoTopup | None, place: st.delta_generator.DeltaGenerator) -> N
 def _agreed(desk: Desk, row: AutoTopup) -> None:
     when = billing_desk.day(row.consent_at, desk.who)
     st.caption(f"Agreed on {when}: {plain(row.consent)}")
-    pressed = st.button("Switch off", icon=":material/block:", key=acts.fresh("topup_off"))
+    label = "Switch off" if row.enabled else "Leave it off"
+    pressed = st.button(label, icon=":material/block:", key=acts.fresh("topup_off"))
     if pressed and acts.attempt(BILLING, lambda session: _switch_off(session, desk)):
         acts.done("Automatic top-up is off.")
 

@@ -261,6 +261,33 @@ def test_a_price_stripe_does_not_know_any_more_is_made_anew(till: Till, place: P
     assert (state_of(order), wallet(place.tenant_id).posted_nusd) == ("fulfilled", 7 * USD)
 
 
+def test_a_press_that_asks_otherwise_than_a_lost_one_opens_a_page_of_its_own(
+    till: Till, place: Place
+) -> None:
+    till.faults.append(Fault("open_checkout", DOWN, "after"))
+    with pytest.raises(errors.Unavailable):
+        click(place, key="k")
+    order = click(place, key="k", save_card=True)
+    assert (state_of(order), order.attempt, order.session_id) == ("open", 2, page_of(order))
+    tell(till.pay(page_of(order)))
+    assert wallet(place.tenant_id).posted_nusd == 55 * USD
+
+
+def test_parallel_presses_that_differ_leave_one_page_open(till: Till, place: Place) -> None:
+    def press(save_card: bool) -> Order | None:
+        try:
+            return click(place, key="same", save_card=save_card)
+        except errors.Conflict:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        found = [order for order in pool.map(press, [True, False] * 3) if order]
+    [row] = rows_of(Order, place)
+    still_open = [one.session_id for one in till.sessions.values() if one.status == "open"]
+    assert (row.state, still_open) == ("open", [row.session_id])
+    assert row.session_url in {order.session_url for order in found}
+
+
 def test_a_price_lost_twice_fails_the_order(till: Till, place: Place) -> None:
     till.faults = [Fault("open_checkout", LOST_PRICE)] * 2
     with pytest.raises(errors.Unavailable):
@@ -687,6 +714,44 @@ def test_choosing_a_plan_closes_the_page_of_the_one_chosen_before(till: Till, pl
     first, second = start(place, "starter"), start(place, "pro")
     assert (state_of(first), state_of(second)) == ("canceled", "open")
     assert till.sessions[page_of(first)].status == "expired"
+
+
+def test_a_plan_paid_for_whose_subscription_is_not_known_yet_is_the_only_one(
+    till: Till, place: Place
+) -> None:
+    tell(till.pay(page_of(start(place, "starter")), subscription_id="sub_1"))
+    with pytest.raises(errors.Conflict):
+        start(place, "pro")
+    assert [page.status for page in till.sessions.values()] == ["complete"]
+    subscribe(place, "canceled")
+    assert start(place, "pro").session_url
+
+
+def test_a_plan_is_not_sold_before_the_page_of_the_one_chosen_before_is_closed(
+    till: Till, place: Place
+) -> None:
+    first = start(place, "starter")
+    till.faults.append(Fault("expire_session", DOWN))
+    with pytest.raises(errors.Unavailable):
+        start(place, "pro", key="k")
+    assert till.sessions[page_of(first)].status == "open"
+    second = start(place, "pro", key="k")
+    assert till.sessions[page_of(first)].status == "expired"
+    assert state_of(second) == "open"
+
+
+def test_a_plan_paid_on_a_page_that_could_not_be_closed_is_the_only_one(
+    till: Till, place: Place
+) -> None:
+    first = start(place, "starter")
+    till.faults.append(Fault("expire_session", DOWN))
+    with pytest.raises(errors.Unavailable):
+        start(place, "pro", key="k")
+    till.pay(page_of(first), subscription_id="sub_1")
+    with pytest.raises(errors.Conflict):
+        start(place, "pro", key="k")
+    assert state_of(first) == "fulfilled"
+    assert [page.status for page in till.sessions.values()] == ["complete"]
 
 
 def test_choosing_a_plan_when_another_was_just_paid_is_refused(till: Till, place: Place) -> None:

@@ -171,6 +171,20 @@ def test_a_refusal_is_told_and_logged(
     assert plans.audited(it.place.tenant_id)[-1] == ("subscription.change", "failed")
 
 
+def test_a_change_that_was_declined_is_asked_for_anew_with_the_next_card(
+    on: Callable[[str], Counter],
+) -> None:
+    it = on("starter")
+    it.desk.refusal = CardDeclined("card_declined", decline_code=None, payment_intent_id=None)
+    with pytest.raises(errors.Conflict):
+        it.change("pro")
+    it.desk.refusal = None
+    it.change("pro")
+    first, second = (asked[2] for asked in it.desk.asked)
+    assert first != second  # Stripe would repeat its answer to the same key for a day
+    assert plan_of(it.place) == "pro"
+
+
 def test_stripe_being_away_changes_nothing(on: Callable[[str], Counter]) -> None:
     it = on("starter")
     it.desk.refusal = stripe_api.StripeDown("could not be reached")

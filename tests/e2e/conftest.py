@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -116,6 +117,14 @@ class Tab:
         )
         return page
 
+    def become(self, person: Place | UUID) -> Self:
+        """Whoever looks from now on: a place's person, or a user by id."""
+        user_id = person.user_id if isinstance(person, Place) else person
+        token = sessions.redeem(sessions.issue_ticket(user_id), "127.0.0.1", "tests")
+        cookie = {"name": "purser_session", "value": str(token), "url": self.url}
+        self.context.add_cookies([cookie])  # type: ignore[list-item]
+        return self
+
     def go(self, path: str = "/") -> Page:
         self.page.goto(self.url + path)
         self.page.get_by_test_id("stApp").wait_for()
@@ -152,13 +161,9 @@ def open_tab(browser: Browser, app: AppProcess) -> Iterator[Callable[..., Tab]]:
             color_scheme="dark" if dark else "light",
         )
         contexts.append(context)
-        if person is not None:
-            user_id = person.user_id if isinstance(person, Place) else person
-            token = sessions.redeem(sessions.issue_ticket(user_id), "127.0.0.1", "tests")
-            context.add_cookies(
-                [{"name": "purser_session", "value": str(token), "url": url or app.url}]
-            )
         tabs.append(Tab(context, url or app.url))
+        if person is not None:
+            tabs[-1].become(person)
         return tabs[-1]
 
     yield make

@@ -9,15 +9,15 @@ import json
 import random
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import text
 
-from core import db, invariants
-from core.billing import inbox
+from core import db, invariants, jobs
 from core.billing.sandbox import Server, sender, serve
 from core.billing.sandbox.control import Control
 from core.db import new_id
@@ -27,7 +27,7 @@ from tests.processes import AppProcess, free_port
 
 KEY, SECRET = "sk_test_x", "whsec_of_a_shop_that_is_killed"
 NUSD_PER_CENT = 10_000_000  # what is bought here brings a dollar of credit for a dollar
-_TOLD_WITHIN_S = 60.0
+_TOLD_WITHIN_S, _SETTLED_WITHIN_S = 60.0, 45.0
 T = TypeVar("T")
 
 
@@ -42,28 +42,37 @@ class StandIn:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._server: Server | None = None
-        self.start()
+        self._start()
 
     @property
     def control(self) -> Control:
         assert self._server is not None
         return self._server.control
 
-    def start(self) -> None:
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """For the block nobody answers at its port."""
+        self._stop()
+        try:
+            yield
+        finally:
+            self._start()
+
+    def end(self) -> None:
+        self._stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def _start(self) -> None:
         starting = serve(
             state_file=self._books, webhook_url=None, webhook_secret=SECRET, port=self._port
         )
         self._server = self._run(starting)
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         assert self._server is not None
         self._run(self._server.close())
-
-    def end(self) -> None:
-        self.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -106,7 +115,7 @@ class Postman:
 
     def _post(self, raw: bytes) -> int:
         """The status; 0 when nobody answers. Signed anew each time."""
-        connection = http.client.HTTPConnection(self._host, timeout=5)
+        connection = http.client.HTTPConnection(self._host, timeout=15)
         headers = {
             "Content-Type": "application/json", "Stripe-Signature": sender.sign(raw, (SECRET,))
         }  # fmt: skip
@@ -129,8 +138,12 @@ class Shop:
 
     def open(self) -> None:
         """The app runs, if it did not."""
-        if self.app.process is None or self.app.process.poll() is not None:
+        if not self.is_open:
             self.app.start()
+
+    @property
+    def is_open(self) -> bool:
+        return self.app.process is not None and self.app.process.poll() is None
 
     def letters(self, *, seed: int) -> list[bytes]:
         """Every event nobody was told of yet, in another order than it happened."""
@@ -144,47 +157,59 @@ class Shop:
         random.Random(seed).shuffle(found)
         return found
 
-    def settle(self, *, seconds: float = 45, is_alone: bool = False) -> None:
-        """Wait until no event waits. Unless the app is left alone with it, its next rounds come at
-        once, from here."""
-        deadline = time.monotonic() + seconds
-        while waiting := _waiting(hurried=not is_alone):
+    def run(self, job: str) -> None:
+        """The app does now what it does by itself every few seconds."""
+        with db.transaction(TESTS) as session:
+            jobs.defer(session, job)
+
+    def settle(self) -> None:
+        """Let the app end what waits, as if the time of each event had come at once."""
+        deadline = time.monotonic() + _SETTLED_WITHIN_S
+        while waiting := _waiting():
             assert time.monotonic() < deadline, waiting
-            if not is_alone:
-                inbox.sweep()
-            time.sleep(0.2)
+            self.run("billing.inbox")
+            time.sleep(0.3)
+
+    def kills(self, kill: Callable[[], None], path: str) -> AbstractContextManager[None]:
+        """For the block: who asks Stripe for `path` is killed once it is done there, before the
+        answer goes out."""
+        return _observed(self.stripe.control, path, kill)
+
+    def of(self, place: Place, kind: str) -> list[dict[str, Any]]:
+        """Stripe's objects of that kind which name the place's tenant."""
+        named = str(place.tenant_id)
+        return [
+            one
+            for one in self.stripe.control.objects(kind)
+            if (one.get("metadata") or {}).get("tenant_id") == named
+        ]
 
     def assert_sound(self) -> None:
         """No invariant is broken, and every payment, refund and sum is what Stripe says."""
-        theirs = self.stripe.control.objects
-        received = {
-            found["id"]: found["amount_received"]
-            for found in theirs("payment_intent")
-            if found["status"] == "succeeded"
-        }
-        gone = {
-            found["id"]: found["amount"]
-            for found in theirs("refund")
-            if found["status"] in {"pending", "succeeded"}
-        }
-        paid = {
-            found["id"]
-            for found in theirs("checkout.session")
-            if found["mode"] == "payment" and found["payment_status"] == "paid"
-        }
+        shown = self.stripe.control.objects
+        intents = [one for one in shown("payment_intent") if one["status"] == "succeeded"]
+        refunds = [one for one in shown("refund") if one["status"] in {"pending", "succeeded"}]
+        pages = [one for one in shown("checkout.session") if one["payment_status"] == "paid"]
         with db.transaction(TESTS) as session:
             assert invariants.check(session) == []
             ours = {
                 name: {row[0]: row[1] for row in session.execute(text(query))}
                 for name, query in _OURS.items()
             }
-            assert ours["payments"] == received
-            assert ours["claw_backs"] == gone
-            assert set(ours["sessions"]) == paid
-            posted_nusd = session.execute(text(_POSTED)).scalar_one()
-            assert set(ours["events"]) <= {"handled", "ignored"}, ours["events"]
-        net_minor = sum(received.values()) - sum(gone.values())
-        assert posted_nusd == net_minor * NUSD_PER_CENT, (posted_nusd, net_minor)
+        assert ours["payments"] == {one["id"]: one["amount_received"] for one in intents}
+        assert ours["claw_backs"] == {one["id"]: one["amount"] for one in refunds}
+        assert set(ours["pages"]) == {one["id"] for one in pages if one["mode"] == "payment"}
+        assert set(ours["events"]) <= {"handled", "ignored"}, ours["events"]
+        planned = {one["customer"] for one in shown("subscription")}
+        received = {
+            one["id"]: one["amount_received"] for one in intents if one["customer"] not in planned
+        }
+        gone_minor = sum(one["amount"] for one in refunds if one["payment_intent"] in received)
+        net_minor = sum(received.values()) - gone_minor
+        assert sum(ours["posted"].values()) == net_minor * NUSD_PER_CENT, (
+            ours["posted"],
+            net_minor,
+        )
 
 
 def buyer() -> Place:
@@ -195,13 +220,23 @@ def click() -> str:
     return new_id().hex
 
 
-def _waiting(*, hurried: bool) -> list[str]:
-    """What waits; `hurried` is as if the time of each had come."""
+@contextmanager
+def _observed(control: Control, path: str, kill: Callable[[], None]) -> Iterator[None]:
+    def see(method: str, at: str, _asked: object, status: int, _answer: object) -> None:
+        if (method, at, status) == ("POST", path, 200):
+            kill()
+
+    control.observe(see)
+    try:
+        yield
+    finally:
+        control.world.observers.remove(see)
+
+
+def _waiting() -> list[str]:
+    """What waits; it is as if the time of each had come."""
     with db.transaction(TESTS) as session:
-        if hurried:
-            session.execute(
-                text("update app.stripe_events set due_at = now() where state = 'waiting'")
-            )
+        session.execute(text("update app.stripe_events set due_at = now() where state = 'waiting'"))
         query = "select type || ': ' || coalesce(reason, '-') from app.stripe_events"
         return list(session.scalars(text(f"{query} where state = 'waiting'")))
 
@@ -209,10 +244,9 @@ def _waiting(*, hurried: bool) -> list[str]:
 _OURS = {
     "payments": "select payment_intent_id, total_minor from app.payments",
     "claw_backs": "select stripe_id, amount_minor from app.claw_backs where counts",
-    "sessions": "select stripe_id, order_id from app.fulfilments where kind = 'checkout_session'",
+    "pages": "select stripe_id, order_id from app.fulfilments where kind = 'checkout_session'",
     "events": "select state, count(*) from app.stripe_events group by state",
+    # a plan's credit is not a dollar for a dollar
+    "posted": "select tenant_id, posted_nusd from app.accounts where tenant_id in (select tenant_id"
+    " from app.payments) and tenant_id not in (select tenant_id from app.subscriptions)",
 }
-_POSTED = """
-select coalesce(sum(posted_nusd), 0)::bigint from app.accounts
-where tenant_id in (select tenant_id from app.payments)
-"""

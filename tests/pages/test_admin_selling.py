@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import pytest
@@ -14,11 +14,13 @@ from core import db
 from core.billing import differences, inbox, ledger, offers, stripe_api
 from core.billing.differences import Difference
 from core.billing.ledger import BILLING
-from core.billing.sales_tables import BillingTerms, CreditRequest, Package
+from core.billing.sales_tables import BillingTerms, CreditRequest, Package, RefundRequest
+from core.billing.stripe_api import StripeRefused
 from core.billing.stripe_objects import Refund
 from core.db import new_id
 from core.identity.access import Role
 from core.identity.tables import Tenant
+from pages.widgets import acts
 from tests.billing.purchases import USD, buy
 from tests.billing.till import Till
 from tests.factories import TESTS, Place
@@ -34,9 +36,13 @@ Open = Callable[..., AppTest]
 class Counter(Till):
     """The till, which also gives money back."""
 
+    refusals: list[StripeRefused] = field(default_factory=list)
+
     def refund(
         self, *, tenant_id: UUID, request_id: UUID, payment_intent_id: str, amount_minor: int
     ) -> Refund:
+        if self.refusals:
+            raise self.refusals.pop()
         return Refund(
             f"re_{request_id.hex}", "succeeded", "usd", amount_minor, payment_intent_id, None, None,
             {"request_id": str(request_id)},
@@ -103,6 +109,37 @@ def test_a_payment_is_refunded_for_what_is_unspent(
     assert "Refunded" in said(app)
     assert wallet(place).posted_nusd == 1 * USD + 33 * USD  # sign-up credit, and 60 % of 55
     assert "refund of \\$20.00: succeeded" in said(app)
+
+
+def test_a_refund_pressed_again_before_the_page_was_drawn_anew_is_one(
+    counter: Counter,
+    operator: Person,
+    place: Place,
+    open_page: Open,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    payment = buy(place)
+    app = opened(open_page, operator, place)
+    app.text_input(f"refund_amount_{payment.payment_intent_id}_0").input("20")
+    app.text_input(f"refund_reason_{payment.payment_intent_id}_0").input("twice")
+    with monkeypatch.context() as cut_short:
+        cut_short.setattr(acts, "done", lambda said: None)
+        press(press(app, "Refund"), "Refund")
+    with db.transaction(TESTS) as session:
+        query = select(RefundRequest).where(RefundRequest.tenant_id == place.tenant_id)
+        assert [one.amount_minor for one in session.scalars(query)] == [2000]
+
+
+def test_what_stripe_refused_may_be_asked_for_again(
+    counter: Counter, operator: Person, place: Place, open_page: Open
+) -> None:
+    payment = buy(place)
+    counter.refusals.append(StripeRefused("charge_disputed", status=400))
+    app = opened(open_page, operator, place)
+    app.text_input(f"refund_reason_{payment.payment_intent_id}_0").input("again")
+    app = press(app, "Refund")
+    assert "Stripe refused this" in said(app)
+    assert "Refunded" in said(press(app, "Refund"))
 
 
 @pytest.mark.parametrize("amount", ["0.001", "a lot", "-5", "60"])

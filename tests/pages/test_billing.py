@@ -373,6 +373,16 @@ def test_a_top_up_that_waits_for_the_buyer_is_paid_on_a_page(
     assert links(app)["Continue"].startswith(PAGE)
 
 
+def test_a_top_up_that_waits_for_the_buyer_can_be_dropped(
+    buyer: Person, open_page: Open, till: Provider
+) -> None:
+    an_order(place_of(buyer), kind="topup", code="pm_1", state="needs_action", price_minor=2000)
+    press(open_page(buyer, "billing.py", section="Payments"), "cancel_")
+    (order,) = orders_of(buyer)
+    assert order.state == "canceled"
+    assert "confirm a top-up" not in said(open_page(buyer, "billing.py"))
+
+
 def test_a_low_balance_leads_to_the_packages(person: Make, open_page: Open, till: Provider) -> None:
     app = open_page(person(Role.ADMIN), "billing.py", section="Statement")
     assert "\\$1.00 of credit is left" in said(app)
@@ -494,6 +504,8 @@ def test_a_stopped_top_up_shows_why(buyer: Person, open_page: Open, till: Provid
     app = open_page(buyer, "billing.py", section="Auto top-up")
     assert "2 attempts failed." in said(app)
     assert "Stopped" in said(app)
+    press(app, "topup_off")
+    assert "2 attempts failed." not in said(open_page(buyer, "billing.py"))
 
 
 # Payments and statement.

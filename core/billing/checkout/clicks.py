@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,7 @@ from core.billing import customers, ledger, offers, orders, stripe_api, subscrip
 from core.billing.checkout import pages
 from core.billing.ledger import BILLING
 from core.billing.offers import Kind
-from core.billing.sales_tables import Order
+from core.billing.sales_tables import Order, Subscription
 from core.db import new_id
 from core.identity import audit, names
 from core.identity.access import Actor, Principal
@@ -28,6 +28,9 @@ from core.identity.tables import Tenant
 _KEY_LENGTH_MAX = 100
 _REPEATABLE_FOR = timedelta(minutes=4)  # then the page's end would come too soon for Stripe
 _PAGE_OPEN_FOR = timedelta(minutes=35)
+_KNOWN_WITHIN = timedelta(days=1)  # by then the reconciler has fetched what no webhook told
+_CLOCKS_DIFFER = timedelta(hours=1)
+_TURNS_MAX = 10
 _DONE = frozenset({"fulfilled", "awaiting", "review"})
 _ENDED = "This order has ended. Please choose again."
 _PLAN_RUNS = "A plan is running. Change that one instead."
@@ -78,17 +81,20 @@ def _start(who: Actor | None, click: _Click) -> Order:
 
 
 def _ordered(principal: Principal, click: _Click) -> Order:
-    """The new order. Other plan orders are given up for it, unless one of them was paid meanwhile."""
-    with db.transaction(BILLING) as session:
-        ledger.lock(session, principal.tenant_id)
-        others = _give_up_others(session, principal, click) if click.kind == "plan" else []
-        order = _place(session, principal, click)
-    if any(pages.shut(other).state in _DONE for other in others):
+    """The new order. Other plan orders are given up for it, unless one of them was paid meanwhile.
+
+    It is placed once no page of theirs can be paid any more: two pages, both paid, would be two
+    subscriptions.
+    """
+    for _ in range(_TURNS_MAX):
         with db.transaction(BILLING) as session:
-            row = orders.locked(session, order.tenant_id, order.order_id)
-            orders.close(session, row, "canceled")
-        raise errors.Conflict(_PLAN_RUNS)
-    return order
+            ledger.lock(session, principal.tenant_id)
+            others = _give_up_others(session, principal, click) if click.kind == "plan" else []
+            if not others:
+                return _place(session, principal, click)
+        if any(pages.shut(other).state in _DONE for other in others):
+            raise errors.Conflict(_PLAN_RUNS)
+    raise errors.Unavailable("Another plan is being chosen. Please try again.", retry_after_s=1)
 
 
 def _to_page(order: Order, principal: Principal, *, save_card: bool) -> Order:
@@ -134,23 +140,40 @@ def _clicked(session: Session, principal: Principal, click: _Click) -> Order | N
 
 
 def _give_up_others(session: Session, principal: Principal, click: _Click) -> list[Order]:
-    """End the tenant's other plan orders: two pages, both paid, would be two subscriptions."""
+    """End the tenant's other plan orders; those whose page may still be open, to be shut.
+
+    Raises errors.BadInput for a plan that costs nothing, errors.Conflict where one is paid for.
+    """
     if offers.plan(session, click.code).price_minor == 0:
         raise errors.BadInput("This plan costs nothing; there is nothing to buy.", param="plan")
     running = subscriptions.current(session, principal.tenant_id)
     if running is not None and running.status != "incomplete":
         raise errors.Conflict(_PLAN_RUNS)
-    pending = session.scalars(
-        select(Order)
-        .where(Order.tenant_id == principal.tenant_id, Order.kind == "plan")
-        .where(Order.state.in_(("open", "awaiting")), Order.click_key != click.key)
-        .with_for_update()
-    ).all()
-    if any(order.state == "awaiting" for order in pending):
+    plan_orders = select(Order).where(
+        Order.tenant_id == principal.tenant_id, Order.kind == "plan", Order.click_key != click.key
+    )
+    if session.scalar(plan_orders.where(_starts()).limit(1)) is not None:
+        raise errors.Conflict("A plan was just paid for. It starts in a moment.")
+    # A page that could not be shut when its order was canceled still has its address here.
+    is_unshut = (Order.state == "canceled") & Order.session_url.is_not(None)
+    is_pending = Order.state.in_(("open", "awaiting"))
+    others = session.scalars(plan_orders.where(is_pending | is_unshut).with_for_update()).all()
+    if any(order.state == "awaiting" for order in others):
         raise errors.Conflict("A plan is being paid for. Please wait until your bank has answered.")
-    for order in pending:
-        orders.close(session, order, "canceled", "Another plan was chosen.")
-    return list(pending)
+    for order in others:
+        if order.state == "open":
+            orders.close(session, order, "canceled", "Another plan was chosen.")
+    return list(others)
+
+
+def _starts() -> ColumnElement[bool]:
+    """Whether a plan's order was paid, and its subscription is not known here yet."""
+    known = exists().where(
+        Subscription.tenant_id == Order.tenant_id, Subscription.purpose == "plan",
+        Subscription.started_at > Order.created_at - _CLOCKS_DIFFER,
+    )  # fmt: skip
+    is_new = Order.ended_at > func.now() - _KNOWN_WITHIN
+    return (Order.state == "fulfilled") & is_new & ~known
 
 
 def _place(session: Session, principal: Principal, click: _Click) -> Order:

@@ -32,6 +32,7 @@ _ASKED_MAX = 200
 _SESSION_ID = re.compile(r"cs_[A-Za-z0-9_]{1,250}", re.ASCII)
 _TO_BE_PAID = frozenset({"open", "needs_action"})
 _NO_SUCH = "There is no such order."
+_KEY_WAS_USED = "idempotency_error"
 log = structlog.get_logger(__name__)
 
 
@@ -98,7 +99,10 @@ def cancel(who: Actor | None, order_id: UUID) -> Order:
 
 
 def shut(order: Order) -> Order:
-    """Make sure that an order given up is not paid any more; the order, fulfilled if it was."""
+    """Make sure that an order given up is not paid any more; the order, fulfilled if it was.
+
+    Its page's address is forgotten once Stripe has said that nobody can pay there.
+    """
     api = stripe_api.current()
     page: CheckoutSession | None = None
     paid = attempts.call_off(order)
@@ -111,6 +115,7 @@ def shut(order: Order) -> Order:
             attempts.settle(session, row, paid)
         if page is not None:
             outcomes.take(session, page)
+        row.session_url = None
         return row
 
 
@@ -184,18 +189,22 @@ def _ask(order: Order, customer_id: str, *, save_card: bool) -> CheckoutAsk:
 
 
 def _opened(order: Order, customer_id: str, *, save_card: bool) -> tuple[Order, CheckoutSession]:
-    """The page, and the order it is for: at another price where Stripe lost the one it had."""
+    """The page, and the order it is for: its next attempt where Stripe lost its price, or took
+    another wish under its key (the same press with the card to be saved, its answer lost)."""
     api = stripe_api.current()
     try:
         return order, api.open_checkout(_ask(order, customer_id, save_card=save_card))
     except StripeRefused as refused:
-        if not _is_lost(refused, "price"):
+        if _is_lost(refused, "price"):
+            again = _reprice(order)
+        elif refused.code == _KEY_WAS_USED:
+            again = _next_attempt(order, order.price_id)
+        else:
             raise _refused(order, customer_id, refused) from None
-    order = _reprice(order)
     try:
-        return order, api.open_checkout(_ask(order, customer_id, save_card=save_card))
+        return again, api.open_checkout(_ask(again, customer_id, save_card=save_card))
     except StripeRefused as refused:
-        raise _refused(order, customer_id, refused) from None
+        raise _refused(again, customer_id, refused) from None
 
 
 def _reprice(order: Order) -> Order:
@@ -206,14 +215,20 @@ def _reprice(order: Order) -> Order:
     if order.price_id is not None:
         offers.forget(order.price_id)
     price = offers.sellable("plan" if order.kind == "plan" else "package", order.code)
-    terms = (price.price_minor, price.credits_nusd)
+    if (price.price_minor, price.credits_nusd) != (order.price_minor, order.credits_nusd):
+        raise errors.Conflict("The offer changed just now. Please choose again.")
+    return _next_attempt(order, price.price_id)
+
+
+def _next_attempt(order: Order, price_id: str | None) -> Order:
+    """The order as another request. Raises errors.Conflict when it ended or has a page meanwhile."""
     with db.transaction(BILLING) as session:
         row = rows.locked(session, order.tenant_id, order.order_id)
-        is_same = terms == (row.price_minor, row.credits_nusd) and row.attempt == order.attempt
-        if row.state == "open" and is_same and row.session_id is None:
-            row.price_id, row.attempt = price.price_id, row.attempt + 1
+        is_same = row.attempt == order.attempt and row.session_id is None
+        if row.state in _TO_BE_PAID and is_same:
+            row.price_id, row.attempt = price_id, row.attempt + 1
             return row
-    raise errors.Conflict("The offer changed just now. Please choose again.")
+    raise errors.Conflict("This order was opened elsewhere or has ended. Please look again.")
 
 
 def _refused(order: Order, customer_id: str, refused: StripeRefused) -> errors.Unavailable:

@@ -174,11 +174,13 @@ def _without_downgrade(buyer: Principal, held: _Held) -> _Held:
 
 
 def _do(buyer: Principal, held: _Held, act: _Act) -> None:
-    """Ask Stripe, log the act as it went, store what Stripe says now."""
+    """Ask Stripe, log the act as it went, store what Stripe says now: its version keys the next act,
+    since Stripe repeats its answer to a key, a refusal too."""
     try:
         found = act.asking(stripe_api.current())
     except (stripe_api.CardDeclined, stripe_api.StripeRefused) as error:
         _log(buyer, held, act, "failed")
+        standing.read_again(held.subscription_id)
         is_declined = isinstance(error, stripe_api.CardDeclined)
         raise errors.Conflict(_NOT_PAID if is_declined else _REFUSED) from error
     is_done = act.price_id in {None, found.price_id}
