@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import Gauge
 from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from core import db, errors, jobs, telemetry
 from core.billing import stripe_api, stripe_objects, webhooks
@@ -195,7 +195,8 @@ def recent(
 ) -> tuple[Received, ...]:
     """The newest events first, of one state or all. Never their content."""
     require_operator(who)
-    query = select(StripeEvent).order_by(StripeEvent.received_at.desc(), StripeEvent.event_id)
+    query = select(StripeEvent).options(defer(StripeEvent.payload))
+    query = query.order_by(StripeEvent.received_at.desc(), StripeEvent.event_id)
     if state is not None:
         query = query.where(StripeEvent.state == state)
     return tuple(_shown(r) for r in session.scalars(query.limit(min(max(limit, 1), _PAGE_MAX))))
@@ -204,7 +205,7 @@ def recent(
 def one(session: Session, who: Actor, event_id: str) -> Received:
     """One event. Raises errors.NotFound."""
     require_operator(who)
-    row = session.get(StripeEvent, event_id)
+    row = session.get(StripeEvent, event_id, options=[defer(StripeEvent.payload)])
     if row is None:
         raise errors.NotFound("There is no such event.")
     return _shown(row)

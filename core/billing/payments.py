@@ -14,8 +14,6 @@ from core.billing.refunds import Refundable
 from core.billing.sales_tables import ClawBack, Invoice, Order, Payment, RefundRequest
 from core.identity.access import Actor, require_operator
 
-_SHOWN_MAX = 50
-
 
 @dataclass(frozen=True, slots=True)
 class PaidFor:
@@ -30,8 +28,10 @@ class PaidFor:
     refundable: Refundable
 
 
-def of_tenant(session: Session, who: Actor, tenant_id: UUID) -> tuple[PaidFor, ...]:
-    """The newest payments of a tenant first, at most fifty."""
+def of_tenant(
+    session: Session, who: Actor, tenant_id: UUID, *, limit: int
+) -> tuple[PaidFor, ...]:
+    """The newest payments of a tenant first; what can still come back of each is read one by one."""
     require_operator(who)
     rows = session.execute(
         select(Payment, Order.title, Invoice.number)
@@ -41,15 +41,19 @@ def of_tenant(session: Session, who: Actor, tenant_id: UUID) -> tuple[PaidFor, .
         .outerjoin(Invoice, Invoice.invoice_id == Payment.invoice_id)
         .where(Payment.tenant_id == tenant_id)
         .order_by(Payment.paid_at.desc(), Payment.payment_intent_id)
-        .limit(_SHOWN_MAX)
+        .limit(limit)
     ).all()
+    shown = [payment.payment_intent_id for payment, _, _ in rows]
     backs = session.scalars(
-        select(ClawBack).where(ClawBack.tenant_id == tenant_id).order_by(ClawBack.opened_at)
+        select(ClawBack)
+        .where(ClawBack.tenant_id == tenant_id, ClawBack.payment_intent_id.in_(shown))
+        .order_by(ClawBack.opened_at)
     ).all()
     asked = session.scalars(
-        select(RefundRequest).where(
-            RefundRequest.tenant_id == tenant_id, RefundRequest.state != "sent"
-        )
+        select(RefundRequest)
+        .where(RefundRequest.tenant_id == tenant_id, RefundRequest.state != "sent")
+        .where(RefundRequest.payment_intent_id.in_(shown))
+        .order_by(RefundRequest.asked_at)
     ).all()
     return tuple(
         PaidFor(

@@ -24,14 +24,14 @@ _SHOWN = 10
 def draw(operator: Operator, row: TenantRow) -> None:
     """The newest payments; nothing where nothing was paid."""
     with db.transaction(operator) as session:
-        found = payments.of_tenant(session, operator, row.tenant_id)
+        found = payments.of_tenant(session, operator, row.tenant_id, limit=_SHOWN + 1)
     if not found:
         return
     st.markdown("**Payments**")
     for paid in found[:_SHOWN]:
         _line(operator, row, paid)
     if len(found) > _SHOWN:
-        st.caption(f"And {len(found) - _SHOWN} older ones, which Stripe lists.")
+        st.caption("Stripe lists the older ones.")
 
 
 def _line(operator: Operator, row: TenantRow, paid: PaidFor) -> None:
@@ -57,17 +57,17 @@ def _line(operator: Operator, row: TenantRow, paid: PaidFor) -> None:
 def _refund(
     operator: Operator, row: TenantRow, paid: PaidFor, place: st.delta_generator.DeltaGenerator
 ) -> None:
-    of = paid.payment_intent_id
+    of, unspent_minor = paid.payment_intent_id, paid.refundable.unspent_minor
     with (
         place.popover("Refund", icon=":material/undo:", key=acts.fresh(f"refund_{of}")),
         st.form(acts.fresh(f"refund_form_{of}"), border=False),
     ):
         st.markdown(
-            f"Of this payment {shown.cents(paid.refundable.unspent_minor)} is unspent; at most"
+            f"Of this payment {shown.cents(unspent_minor)} is unspent; at most"
             f" {shown.cents(paid.refundable.rest_minor)} can go back."
         )
         amount = st.text_input(
-            "Amount in USD", f"{paid.refundable.unspent_minor // 100}.{paid.refundable.unspent_minor % 100:02}",
+            "Amount in USD", f"{unspent_minor // 100}.{unspent_minor % 100:02}",
             key=acts.fresh(f"refund_amount_{of}"),
         )  # fmt: skip
         reason = st.text_input("Reason", max_chars=500, key=acts.fresh(f"refund_reason_{of}"))

@@ -105,7 +105,7 @@ def test_a_canceled_order_cannot_be_paid(stripe: Stripe, place: Place) -> None:
     assert state_of(order) == "canceled"
 
 
-@pytest.mark.parametrize("fault", ["timeout", "lost", "500", "reset"])
+@pytest.mark.parametrize("fault", ["lost", "500", "reset"])
 def test_the_next_press_after_an_outage_leads_to_one_page(
     stripe: Stripe, place: Place, fault: str
 ) -> None:

@@ -159,8 +159,7 @@ def test_what_is_given_back_of_an_expired_lot_expires_again() -> None:
         session.execute(text("select pg_sleep(0.25)"))
     reinstate(place, lot, 9_000_000)
     assert sums(place).posted == 9_000_000
-    with db.transaction(TESTS) as session:
-        ledger.expire(session)
+    ledger.expire()
     assert sums(place).posted == 0
     assert_sound(place.tenant_id)
 
@@ -180,8 +179,7 @@ def test_an_expired_lot_of_a_postpaid_tenant_is_written_off_although_it_owes() -
     place = make_place(credit_usd=0, mode="postpaid", credit_limit_nusd=50_000_000)
     spend(place, 5_000_000)
     grant(place, 3_000_000, "k", expires_at=datetime.now(UTC) - timedelta(seconds=1))
-    with db.transaction(TESTS) as session:
-        ledger.expire(session)
+    ledger.expire()
     assert sums(place) == Figures(-5_000_000, 0, 0, 5_000_000)
     assert_sound(place.tenant_id)
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
@@ -380,6 +381,21 @@ def test_the_list_shows_what_became_of_each_and_no_content(story: Story) -> None
     assert {one.state for one in waiting} == {"waiting"}
     assert counts.handled >= 1 and counts.waiting >= 1 and counts.ignored >= 1
     assert not hasattr(shown[done], "payload")
+
+
+def test_the_list_does_not_even_read_the_content(story: Story) -> None:
+    event_id, read = receive(story.event(PAID)), list[str]()
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        read.append(statement)
+
+    with db.transaction(OPERATOR) as session:
+        connection = session.connection()
+        sqlalchemy_event.listen(connection, "before_cursor_execute", note)
+        inbox.recent(session, OPERATOR)
+        inbox.one(session, OPERATOR, event_id)
+    assert [sql for sql in read if "stripe_events" in sql]
+    assert not [sql for sql in read if "payload" in sql]
 
 
 def test_what_waits_too_long_raises_an_alarm(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:

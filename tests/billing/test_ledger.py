@@ -159,8 +159,8 @@ def test_an_open_hold_keeps_what_it_needs_of_an_expired_lot() -> None:
     call = gate.open_call(standing.of_member(place.who, model), Ask("api", "t", 100, 1_000))
     with db.transaction(TESTS) as session:
         session.execute(text("select pg_sleep(0.35)"))
+    ledger.expire()
     with db.transaction(TESTS) as session:
-        ledger.expire(session)
         left = ledger.wallet(session, place.tenant_id)
     assert (left.posted_nusd, left.held_nusd) == (call.hold_nusd, call.hold_nusd)
     assert_sound(place.tenant_id)

@@ -177,6 +177,27 @@ def test_twenty_four_threads_of_mixed_work_break_nothing_and_never_deadlock(
     assert_sound(*(place.tenant_id for place in places))
 
 
+def test_the_expiry_of_one_tenant_keeps_no_other_waiting() -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    first, second = sorted((make_place(credit_usd=0) for _ in range(2)), key=lambda p: p.tenant_id)
+    with db.transaction(TESTS) as session:
+        for place in (first, second):
+            ledger.grant(
+                session, place.tenant_id, 9, kind="promo", key="k", actor="t", reason="r",
+                expires_at=past,
+            )  # fmt: skip
+    with ThreadPoolExecutor(1) as pool, db.transaction(TESTS) as holder:
+        ledger.lock(holder, second.tenant_id)
+        running = pool.submit(ledger.expire)
+        deadline = time.monotonic() + 5
+        while wallet(first).posted_nusd and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert (wallet(first).posted_nusd, running.done()) == (0, False)
+        holder.commit()
+    assert running.result(10) >= 1
+    assert wallet(second).posted_nusd == 0
+
+
 def _deadlocks(database_url: str) -> int:
     with psycopg.connect(database_url) as connection:
         connection.execute("select pg_stat_clear_snapshot()")

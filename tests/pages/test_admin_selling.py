@@ -192,10 +192,10 @@ def test_large_credit_waits_for_a_second_operator(
 def test_a_package_is_made_changed_and_taken_off_sale(operator: Person, open_page: Open) -> None:
     app = open_page(operator, "admin.py", part="Offers")
     code = f"team_{new_id().hex[-8:]}"
-    for field, value in {
+    for name, value in {
         "code": code, "title": "Team", "price": "100", "credits": "100", "bonus": "12.50",
     }.items():  # fmt: skip
-        app.text_input(f"package_new_{field}_0").input(value)
+        app.text_input(f"package_new_{name}_0").input(value)
     app.text_area("package_new_lines_0").input("For teams\n\nAll models")
     app = next(b for b in app.button if "package_new_form" in b.form_id).click().run()
     assert not app.exception
