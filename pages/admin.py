@@ -30,9 +30,8 @@ _PARTS: dict[str, Callable[[Operator], None]] = {
 
 def draw(operator: Operator) -> None:
     """The part that is chosen, and only it."""
-    top = st.container(horizontal=True, vertical_alignment="center")
-    top.header("Admin", anchor=False, width="stretch")
-    part = top.segmented_control(
+    st.header("Admin", anchor=False)
+    part = st.segmented_control(  # on a line of its own it wraps on a phone
         "Part", list(_PARTS), default="Tenants", required=True, key="part", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip

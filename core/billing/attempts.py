@@ -134,7 +134,7 @@ def _declined(session: Session, order: Order, code: str | None, decline_code: st
         if order.state == "failed" and code:
             order.reason = _reason(code, decline_code)
         return Handled("known already")
-    if code == _ASKS_FOR_BUYER:
+    if _ASKS_FOR_BUYER in {code, decline_code}:
         order.state, order.reason = "needs_action", "The bank wants you to confirm the payment."
         session.flush()
         return Handled("waits for the buyer")

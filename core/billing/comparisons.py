@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.billing import checkout, customers, refunds, subscriptions
+from core.billing import checkout, claw_backs, customers, refunds, subscriptions
 from core.billing.differences import Difference
 from core.billing.effects import Effect, Handled
 from core.billing.sales_tables import ClawBack, Fulfilment, Order, Payment
@@ -26,11 +26,11 @@ _UNKNOWN_THERE = "unknown"
 
 
 def paid_session(session: Session, found: CheckoutSession) -> Outcome:
-    """A paid session must be fulfilled."""
+    """A paid session must be fulfilled, unless all its money went back."""
     tenant_id = customers.tenant_of(session, found.customer_id)
     if tenant_id is None:
         return "foreign"
-    if _is_fulfilled(session, found):
+    if _is_fulfilled(session, found) or _is_given_back(session, found):
         return "agrees"
     effect = tried(session, lambda: checkout.fulfil(session, found))
     return Difference(
@@ -112,6 +112,13 @@ def _is_fulfilled(session: Session, found: CheckoutSession) -> bool:
         return session.scalar(query) is not None
     ordered = select(Order.state).where(Order.session_id == found.session_id)
     return session.scalar(ordered) == "fulfilled"
+
+
+def _is_given_back(session: Session, found: CheckoutSession) -> bool:
+    payment = session.get(Payment, found.payment_intent_id or "")
+    return payment is not None and (
+        claw_backs.counted_minor(session, payment) >= payment.total_minor
+    )
 
 
 def _as_booked(session: Session, refund_id: str) -> str | None:

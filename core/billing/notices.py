@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from core.billing.sales_tables import AutoTopup, Invoice, Order, Subscription
+from core.billing.sales_tables import AutoTopup, ClawBack, Invoice, Order, Subscription
 from core.identity.access import Principal, Role
 from core.money import NANO_PER_USD, show
 
@@ -148,8 +148,17 @@ def _of_topup(session: Session) -> Iterator[Notice]:
 
 
 def _of_orders(session: Session) -> Iterator[Notice]:
-    """Orders that are neither open nor ended: they wait for the buyer, a bank, or the house."""
-    waiting = select(Order).where(Order.state.in_(("needs_action", "awaiting", "review")))
+    """Orders that are neither open nor ended: they wait for the buyer, a bank, or the house, which
+    has settled it when all the money went back."""
+    gone_minor = select(func.coalesce(func.sum(ClawBack.amount_minor), 0)).where(
+        ClawBack.tenant_id == Order.tenant_id, ClawBack.counts,
+        ClawBack.payment_intent_id == Order.payment_intent_id,
+    )  # fmt: skip
+    is_settled = Order.total_minor <= gone_minor.scalar_subquery()
+    waiting = select(Order).where(
+        Order.state.in_(("needs_action", "awaiting"))
+        | ((Order.state == "review") & is_settled.is_not(True))
+    )
     for order in session.scalars(waiting.order_by(Order.created_at)):
         minor = order.price_minor if order.total_minor is None else order.total_minor
         paid = show(minor * _NANO_PER_CENT)

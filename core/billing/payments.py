@@ -28,9 +28,7 @@ class PaidFor:
     refundable: Refundable
 
 
-def of_tenant(
-    session: Session, who: Actor, tenant_id: UUID, *, limit: int
-) -> tuple[PaidFor, ...]:
+def of_tenant(session: Session, who: Actor, tenant_id: UUID, *, limit: int) -> tuple[PaidFor, ...]:
     """The newest payments of a tenant first; what can still come back of each is read one by one."""
     require_operator(who)
     rows = session.execute(

@@ -27,6 +27,7 @@ from core.billing.tables import Entry, Lot
 from core.db import new_id
 from core.identity import audit, names
 from core.identity.access import Actor, require_operator
+from core.money import NANO_PER_USD, show
 
 _REASON_LENGTH_MAX = 500
 _ERROR_LENGTH_MAX = 500
@@ -289,14 +290,18 @@ def _check(wish: RefundRequest, possible: Refundable) -> None:
     whole = isinstance(amount_minor, int) and not isinstance(amount_minor, bool)
     if not whole or not 1 <= wish.amount_minor <= possible.rest_minor:
         raise errors.BadInput(
-            f"Between 1 and {possible.rest_minor} cents of this payment can be refunded.",
+            f"Between $0.01 and {_usd(possible.rest_minor)} of this payment can be refunded.",
             param="amount",
         )
     if wish.amount_minor > possible.unspent_minor and not wish.forced:
         raise errors.Conflict(
-            f"Only {possible.unspent_minor} cents of this payment are unspent; a refund of more would"
-            " leave the tenant in debt.", param="amount",
+            f"Only {_usd(possible.unspent_minor)} of this payment is unspent; a refund of more would leave"
+            " the tenant in debt.", param="amount",
         )  # fmt: skip
+
+
+def _usd(amount_minor: int) -> str:
+    return show(amount_minor * (NANO_PER_USD // 100))
 
 
 def _send(request: RefundRequest) -> RefundRequest:

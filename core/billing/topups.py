@@ -293,7 +293,11 @@ left join app.orders o on o.tenant_id = t.tenant_id and o.kind = 'topup'
   and o.state in ('open', 'awaiting', 'needs_action')
 where t.enabled and (o.state = 'open' or o.state is null
   and n.mode = 'prepaid' and n.status = 'active' and not a.frozen
-  and a.posted_nusd - a.held_nusd < t.threshold_nusd)
+  and a.posted_nusd - a.held_nusd < t.threshold_nusd
+  and t.amount_minor + coalesce((  -- as _bought_minor, which decides: who may not buy takes no turn
+    select sum(b.price_minor) from app.orders b
+    where b.tenant_id = t.tenant_id and b.kind = 'topup' and b.state not in ('failed', 'canceled')
+      and b.created_at > now() - interval '24 hours'), 0) <= t.daily_cap_minor)
 order by a.posted_nusd - a.held_nusd
 limit :limit
 """

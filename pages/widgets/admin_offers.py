@@ -42,8 +42,8 @@ def _package(operator: Operator, package: Package) -> None:
     line = st.container(horizontal=True, vertical_alignment="center")
     bonus = f" + {shown.usd(package.bonus_nusd)} bonus" if package.bonus_nusd else ""
     line.markdown(
-        f"{plain(package.title)}  \n:gray[:small[{shown.cents(package.price_minor)} →"
-        f" {shown.usd(package.credits_nusd)}{bonus}]]",
+        f"{plain(package.title)}  \n:gray[:small[{shown.cents(package.price_minor)} for"
+        f" {shown.usd(package.credits_nusd)} of credit{bonus}]]",
         width="stretch",
     )
     _badges(line, package.badge, active=package.active)
@@ -55,8 +55,8 @@ def _package(operator: Operator, package: Package) -> None:
 def _plan(operator: Operator, plan: PlanForSale) -> None:
     line = st.container(horizontal=True, vertical_alignment="center")
     line.markdown(
-        f"{plain(plan.title)}  \n:gray[:small[{shown.cents(plan.price_minor)} a month →"
-        f" {shown.usd(plan.allowance_nusd)}]]",
+        f"{plain(plan.title)}  \n:gray[:small[{shown.cents(plan.price_minor)} a month for"
+        f" {shown.usd(plan.allowance_nusd)} of credit]]",
         width="stretch",
     )
     _badges(line, plan.badge, active=plan.active)

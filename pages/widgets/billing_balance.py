@@ -64,7 +64,7 @@ def _facts(who: Principal, balance: Balance) -> list[tuple[str, str, str]]:
 
 def _pace(balance: Balance) -> str:
     if balance.pace_nusd <= 0:
-        return f"Nothing was spent in the last {PACE_DAYS} days, so no end is in sight."
+        return f"Nothing was spent in the last {PACE_DAYS} whole days, so no end is in sight."
     rate = shown.usd(balance.pace_nusd)
     return f"At the present pace: {rate} a day, the mean of the last {PACE_DAYS} whole days."
 

@@ -1,5 +1,6 @@
 """What a buyer sees who comes back from the payment page: processing until it is paid and its credit is
-there, then thanks, or that nothing was charged. An id in the address is anybody's word: core finds it or nobody does."""
+there, then thanks, or that nothing was charged. An id in the address is anybody's word: core finds it
+or nobody does."""
 
 from __future__ import annotations
 

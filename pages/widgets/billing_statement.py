@@ -91,7 +91,7 @@ def _sums(who: Principal, page: Statement, asked: StatementAsk) -> None:
             with st.container(gap=None):
                 st.caption(title)
                 st.markdown(f"**{plain(value)}**" if "balance" in title else plain(value))
-    count = f"{page.movements:,} movements"
+    count = f"{page.movements:,} movement{'' if page.movements == 1 else 's'}"
     if asked.kinds:
         count = f"filtered: {page.matching:,} of {count}"
     st.caption(

@@ -219,6 +219,24 @@ def test_the_hourly_run_collects_for_postpaid_tenants_that_are_subscribed(post: 
     assert sum(row.units for row in rows(place)) in {0, 1000}  # nothing of the hour that runs
 
 
+def test_one_tenant_whose_use_cannot_be_summed_up_holds_up_no_other(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = sorted((a_user_on_account() for _ in range(2)), key=lambda place: place.tenant_id)
+    before, summed = alarms("meter_not_collected"), []
+
+    def sum_up(_session: object, tenant_id: object, *, until: datetime) -> int:
+        if tenant_id == places[0].tenant_id:
+            raise errors.Unavailable("too slow")
+        summed.append(tenant_id)
+        return 0
+
+    monkeypatch.setattr(meters, "collect", sum_up)
+    meters.collect_all()
+    assert places[1].tenant_id in summed
+    assert alarms("meter_not_collected") == before + 1
+
+
 def test_use_is_sent_oldest_first_with_an_identifier_and_a_time_of_its_hour(post: Post) -> None:
     place, hour = a_user_on_account(), soon() - 3 * HOUR
     an_export(place, 7, hour + HOUR)

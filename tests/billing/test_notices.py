@@ -11,7 +11,8 @@ from sqlalchemy import text
 from core import db
 from core.billing import notices
 from core.billing.notices import Notice
-from core.db import Database
+from core.billing.sales_tables import ClawBack
+from core.db import Database, new_id
 from core.identity.access import Role
 from tests.analytics.using import cost_of, use
 from tests.billing.books import (
@@ -159,6 +160,21 @@ def test_an_order_between_open_and_ended_is_told(
     found = one(place)
     assert (found.name, found.way, found.order_id) == (name, way, order.order_id)
     assert ("$49.00" if "total_minor" in fields else "$50.00") in found.message
+
+
+def test_an_order_under_review_is_told_until_its_payment_went_back() -> None:
+    place, paid_by = make_place(), f"pi_{new_id().hex}"
+    an_order(place, state="review", total_minor=4900, payment_intent_id=paid_by)
+    for amount_minor, told in ((900, ["order_review"]), (4000, [])):
+        with db.transaction(TESTS) as session:
+            session.add(
+                ClawBack(
+                    stripe_id=f"re_{new_id().hex}", tenant_id=place.tenant_id, kind="refund",
+                    payment_intent_id=paid_by, amount_minor=amount_minor, status="succeeded",
+                    counts=True,
+                )
+            )  # fmt: skip
+        assert [notice.name for notice in of(place)] == told
 
 
 @pytest.mark.parametrize("state", ["open", "fulfilled", "failed", "expired", "canceled"])

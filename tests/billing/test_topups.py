@@ -429,6 +429,19 @@ def test_one_tenants_trouble_does_not_keep_the_others_waiting(till: Till) -> Non
     assert [states(place) for place in places] == [["fulfilled"], ["fulfilled"]]
 
 
+def test_who_has_reached_the_cap_takes_nobodys_turn(
+    till: Till, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(place, threshold_nusd=50 * USD, daily_cap_minor=2000)
+    topups.sweep()
+    other = make_place(credit_usd=30, role="admin")
+    save_card(other)
+    configure(other, threshold_nusd=40 * USD)
+    monkeypatch.setattr(topups, "_SWEPT_MAX", 1)
+    topups.sweep()
+    assert (states(place), states(other)) == (["fulfilled"], ["fulfilled"])
+
+
 def test_a_stripe_that_is_away_is_not_asked_for_everybody(till: Till) -> None:
     for _ in range(5):
         place = make_place(credit_usd=0, role="admin")
@@ -525,6 +538,21 @@ def test_nothing_more_is_tried_while_the_bank_wants_the_buyer(
     tell(replace(intent, status="requires_action", error_code=None))
     assert (states(place), row_of(place).declines) == (["needs_action"], 0)
     assert row_of(place).enabled
+
+
+def test_a_decline_that_asks_for_the_buyer_is_no_decline_of_the_card(
+    till: Till, place: Place
+) -> None:
+    configure(place)
+    till.faults.append(Fault("charge_off_session", DOWN, "after"))
+    topups.sweep()
+    [intent] = till.intents.values()
+    soft = replace(
+        intent, status="requires_payment_method", received_minor=0, error_code="card_declined",
+        decline_code="authentication_required",
+    )  # fmt: skip
+    tell(soft, "payment_intent.payment_failed")
+    assert (states(place), row_of(place).declines) == (["needs_action"], 0)
 
 
 def test_the_buyer_pays_on_a_page_for_the_same_order(
