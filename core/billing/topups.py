@@ -32,6 +32,7 @@ THRESHOLD_NUSD_MAX = 10_000 * NANO_PER_USD
 AMOUNT_MINOR_MIN, AMOUNT_MINOR_MAX = 500, 200_000
 DAILY_CAP_MINOR_MAX = 2_000_000
 _CONSENT_LENGTH_MAX = 2000
+REST = timedelta(minutes=10)  # after a decline; a new consent ends it
 _REPEATABLE_FOR = timedelta(hours=12)  # Stripe keeps an idempotency key for 24 hours at least
 _SWEPT_MAX = 200
 _SILENT_MAX = 3  # then Stripe is away, not one tenant's request odd
@@ -204,6 +205,7 @@ def _to_charge(session: Session, tenant_id: UUID, customer: StripeCustomer | Non
         return pending if pending.state == "open" else None
     if (
         not _is_low(session, row)
+        or _rests(session, row)
         or _bought_minor(session, row) + row.amount_minor > row.daily_cap_minor
     ):
         return None
@@ -227,6 +229,15 @@ def _is_low(session: Session, row: AutoTopup) -> bool:
         return False
     may_buy = tenant.mode == "prepaid" and tenant.status == "active"
     return may_buy and account.posted_nusd - account.held_nusd < row.threshold_nusd
+
+
+def _rests(session: Session, row: AutoTopup) -> bool:
+    """Whether an attempt failed a moment ago: a bank that is asked at once again only says no again."""
+    failed = select(Order.order_id).where(
+        Order.tenant_id == row.tenant_id, Order.kind == "topup", Order.state == "failed",
+        Order.ended_at > func.greatest(func.now() - REST, row.consent_at),
+    )  # fmt: skip
+    return session.scalar(failed.limit(1)) is not None
 
 
 def _bought_minor(session: Session, row: AutoTopup) -> int:

@@ -15,6 +15,7 @@ from core.db import new_id
 from core.money import NANO_PER_USD
 from tests.billing.conftest import Stripe
 from tests.billing.purchases import offences, wallet
+from tests.billing.till import rested
 from tests.factories import TESTS, Place, make_place
 
 USD = NANO_PER_USD
@@ -220,6 +221,7 @@ def test_a_declining_card_stops_after_two(stripe: Stripe, topping: Place) -> Non
     for _ in range(4):
         topups.sweep()
         stripe.deliver()
+        rested(topping)
     with db.transaction(BILLING) as session:
         row = topups.of(session, topping.tenant_id)
     assert row is not None

@@ -23,7 +23,7 @@ from core.db import new_id
 from core.identity import tenants
 from core.money import NANO_PER_USD
 from tests.billing.purchases import audited, offences, spend, wallet
-from tests.billing.till import CARD, Fault, Till, open_till, save_card
+from tests.billing.till import CARD, Fault, Till, open_till, rested, save_card
 from tests.factories import TESTS, Place, make_place
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -283,6 +283,7 @@ def test_two_declines_in_a_row_stop_it(till: Till, place: Place) -> None:
     till.declines = ["card_declined"] * 5
     for _ in range(4):
         topups.sweep()
+        rested(place)
     assert states(place) == ["failed", "failed"]
     row = row_of(place)
     assert (row.enabled, row.declines) == (False, 2)
@@ -296,6 +297,9 @@ def test_a_success_forgives_the_decline_before(till: Till, place: Place) -> None
     till.declines = ["card_declined"]
     topups.sweep()
     assert row_of(place).declines == 1
+    topups.sweep()
+    assert states(place) == ["failed"]
+    rested(place)
     topups.sweep()
     assert states(place) == ["failed", "fulfilled"]
     assert row_of(place).declines == 0
@@ -316,6 +320,7 @@ def test_a_request_stripe_refuses_counts_as_a_decline(till: Till, place: Place) 
     configure(place)
     till.faults = [Fault("charge_off_session", StripeRefused("resource_missing"))] * 2
     topups.sweep()
+    rested(place)
     topups.sweep()
     assert states(place) == ["failed", "failed"]
     assert not row_of(place).enabled

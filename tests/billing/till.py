@@ -14,9 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from uuid import UUID
 
+from sqlalchemy import select
+
 from core import db
-from core.billing import stripe_api
-from core.billing.sales_tables import StripeCustomer
+from core.billing import stripe_api, topups
+from core.billing.ledger import BILLING
+from core.billing.sales_tables import Order, StripeCustomer
 from core.billing.stripe_api import CardDeclined, CheckoutAsk, MirroredPrice, StripeRefused
 from core.billing.stripe_objects import CheckoutSession, PaymentIntent
 from core.db import new_id
@@ -222,3 +225,11 @@ def save_card(place: Place, payment_method_id: str = CARD) -> str:
             )
         )  # fmt: skip
     return customer_id
+
+
+def rested(place: Place) -> None:
+    """Let the rest after a decline be over."""
+    with db.transaction(BILLING) as session:
+        for order in session.scalars(select(Order).where(Order.tenant_id == place.tenant_id)):
+            if order.ended_at is not None:
+                order.ended_at -= topups.REST
