@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
@@ -276,6 +278,8 @@ class _Client(openai.AsyncOpenAI):
                 limits=limits,
                 # A redirect would carry the prompt to a host nobody configured.
                 follow_redirects=False,
+                # Certificates cost 7 MB of memory for each client, so all share them; http needs none.
+                verify=_certificates() if base_url.startswith("https:") else False,
                 # A proxy set for the machine must not be asked for a provider on this machine.
                 trust_env=urlsplit(base_url).hostname not in _LOOPBACK_HOSTS,
             ),
@@ -352,3 +356,9 @@ def _read_generation(data: Mapping[str, object]) -> Generation | None:
         finish_reason=name_of(data.get("finish_reason")),
         cancelled=data.get("cancelled") is True,
     )
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Whom TLS trusts, read once."""
+    return httpx2.create_ssl_context()
