@@ -9,6 +9,7 @@ from typing import NewType
 NanoUsd = NewType("NanoUsd", int)
 
 NANO_PER_USD = 1_000_000_000
+NANO_PER_CENT = NANO_PER_USD // 100
 ZERO = NanoUsd(0)
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,30})?", re.ASCII)
 _LARGEST = 9_000_000_000 * NANO_PER_USD  # what a BIGINT column can hold, with room to add
@@ -16,6 +17,10 @@ _LARGEST = 9_000_000_000 * NANO_PER_USD  # what a BIGINT column can hold, with r
 
 class NotMoney(ValueError):
     """The text or number given is not an amount of money that can be booked."""
+
+
+class NotCents(NotMoney):
+    """The amount is money, but what is paid is whole cents."""
 
 
 def ceil_nusd(amount_usd: Decimal) -> NanoUsd:
@@ -40,6 +45,14 @@ def parse_usd(text: str) -> NanoUsd:
     return NanoUsd(int(nano))
 
 
+def parse_minor(text: str) -> int:
+    """A person's USD amount ('12.50') as cents, for what is paid. Raises NotMoney, NotCents."""
+    cents, rest = divmod(parse_usd(text), NANO_PER_CENT)
+    if rest:
+        raise NotCents(f"{text[:40]!r} is not in whole cents")
+    return cents
+
+
 def to_usd(amount_nusd: int) -> Decimal:
     """Nano-USD as an exact USD decimal."""
     return Decimal(amount_nusd) / NANO_PER_USD
@@ -57,8 +70,14 @@ def show(amount_nusd: int) -> str:
     size = abs(amount_nusd)
     if size == 0:
         return "$0.00"
-    if size >= NANO_PER_USD // 100:
+    if size >= NANO_PER_CENT:
         return (
             f"{sign}${to_usd(size):,.2f}" if size >= NANO_PER_USD else f"{sign}${to_usd(size):.4f}"
         )
     return f"{sign}${exact(size)}"
+
+
+def show_minor(amount_minor: int) -> str:
+    """Money paid, for people ('$1,234.50'); always with its cents."""
+    sign = "-" if amount_minor < 0 else ""
+    return f"{sign}${Decimal(abs(amount_minor)) / 100:,.2f}"

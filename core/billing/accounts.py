@@ -161,7 +161,8 @@ def switch_mode(
 
     To postpaid: `credit_limit_nusd`, or a month's budget of the plan. Leaving postpaid while something
     is receivable needs `write_off`, which books it as bad debt; leaving internal writes show-back off.
-    Raises errors.BadInput, errors.NotFound, errors.Conflict.
+    So does debt for whoever is not prepaid from now on: it would refuse every call, with nothing to
+    buy. Raises errors.BadInput, errors.NotFound, errors.Conflict.
     """
     require_operator(who)
     chosen = _mode(mode)
@@ -176,6 +177,8 @@ def switch_mode(
     account = session.get_one(Account, tenant_id, populate_existing=True)
     limit_before_nusd = -(account.floor_nusd or 0)
     written_off_nusd = _settle_receivable(session, who, account, left, write_off=write_off)
+    if chosen != "prepaid":
+        written_off_nusd += _settle_debt(session, who, account, chosen, write_off=write_off)
     tenants.set_mode(
         session, who, tenant_id, chosen, before={"credit_limit_nusd": limit_before_nusd},
         after={"credit_limit_nusd": limit_nusd, "written_off_nusd": written_off_nusd},
@@ -185,6 +188,34 @@ def switch_mode(
         jobs.defer(session, "billing.postpaid", tenant_id=tenant_id)
     elif left == "postpaid":
         jobs.defer(session, "billing.prepaid_again", tenant_id=tenant_id)
+
+
+def set_credit_limit(session: Session, who: Actor, tenant_id: UUID, credit_limit_nusd: int) -> None:
+    """Let a postpaid tenant go further below zero, or less far.
+
+    Below what it used already is allowed: then new calls are refused until enough is paid. Raises
+    errors.BadInput (also for a tenant that is not postpaid), errors.NotFound, and errors.Conflict for
+    no room at all while something is receivable.
+    """
+    require_operator(who)
+    ledger.lock(session, tenant_id)
+    tenant = session.get_one(
+        Tenant, tenant_id, populate_existing=True, with_for_update={"key_share": True}
+    )
+    limit_nusd = _credit_limit_nusd(session, tenant.plan, tenant.mode, credit_limit_nusd)
+    if tenant.mode != "postpaid":
+        raise errors.BadInput("Only a postpaid tenant has a credit limit.", param="credit_limit")
+    account = session.get_one(Account, tenant_id, populate_existing=True)
+    if limit_nusd == 0 and account.receivable_nusd:
+        raise errors.Conflict(
+            "This tenant has not paid everything it used yet: its limit is more than nothing until then."
+        )
+    limit_before_nusd = -(account.floor_nusd or 0)
+    ledger.set_floor(session, tenant_id, mode="postpaid", credit_limit_nusd=limit_nusd)
+    audit.record(
+        session, who, "tenant.credit_limit", f"tenant:{tenant_id}", tenant_id=tenant_id,
+        before={"credit_limit_nusd": limit_before_nusd}, after={"credit_limit_nusd": limit_nusd},
+    )  # fmt: skip
 
 
 def check_amount(amount_nusd: int, param: str) -> None:
@@ -248,3 +279,21 @@ def _settle_receivable(
         key=f"mode:{account.seq}", actor=audit.name_of(who), reason=f"No longer {left}",
     )  # fmt: skip
     return receivable_nusd
+
+
+def _settle_debt(
+    session: Session, who: Actor, account: Account, chosen: str, *, write_off: bool
+) -> int:
+    """Write off the debt that nothing could pay any more; how much. Raises errors.Conflict."""
+    debt_nusd = account.debt_nusd
+    if debt_nusd == 0:
+        return 0
+    if not write_off:
+        raise errors.Conflict(
+            "This tenant is in debt. Let it pay or grant it credit first, or write the debt off."
+        )
+    ledger.write_off_debt(
+        session, account.tenant_id, key=f"mode:{account.seq}:debt", actor=audit.name_of(who),
+        reason=f"Now {chosen}",
+    )  # fmt: skip
+    return debt_nusd

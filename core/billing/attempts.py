@@ -13,9 +13,9 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import db, telemetry
+from core import db, errors, telemetry
 from core.billing import customers, orders, stripe_api
-from core.billing.effects import Effect, Handled, Ignored
+from core.billing.effects import Effect, Handled, Ignored, Waits
 from core.billing.ledger import BILLING
 from core.billing.orders import Paid
 from core.billing.sales_tables import AutoTopup, Order
@@ -64,19 +64,20 @@ def on_payment(session: Session, found: PaymentIntent) -> Effect:
         return Ignored("not the payment of a top-up")
     row = orders.locked(session, order.tenant_id, order.order_id)
     theirs = found.payment_intent_id
-    if row.payment_intent_id != theirs and (row.payment_intent_id or row.attempt > 1):
+    is_other = row.payment_intent_id != theirs and (row.payment_intent_id or row.attempt > 1)
+    if is_other and found.status == "succeeded" and not orders.is_settled(row):
+        return Waits("another payment of the same top-up may count yet")
+    if is_other and found.status != "succeeded":
         return Ignored("another payment of the same top-up counts")
     return settle(session, row, found)
 
 
 def settle(session: Session, order: Order, found: PaymentIntent) -> Effect:
     """Book what a payment of this locked order says, in any order and any number of times."""
-    if order.state == "fulfilled":
-        return orders.fulfilled_before(session, order, found.payment_intent_id)
-    if order.state == "review":
-        return Handled("waits for review")
     if found.status == "succeeded":
         return _succeeded(session, order, found)
+    if orders.is_settled(order):
+        return Handled("settled before")
     if order.attempt > 1:
         return Handled("given up: its buyer pays on a page")
     order.payment_intent_id = found.payment_intent_id
@@ -92,7 +93,8 @@ def settle(session: Session, order: Order, found: PaymentIntent) -> Effect:
 def call_off(order: Order) -> PaymentIntent | None:
     """Make sure a payment the bank wants the buyer for can never be made; not in a transaction.
 
-    Returns what is known of it when it was paid meanwhile, else None. Raises stripe_api.StripeDown.
+    Returns what is known of it when it was paid meanwhile, else None. Raises errors.Unavailable
+    where Stripe does not say: it may have been paid.
     """
     if order.payment_intent_id is None:
         return None
@@ -100,9 +102,20 @@ def call_off(order: Order) -> PaymentIntent | None:
     try:
         api.cancel_payment(order.payment_intent_id)
     except StripeRefused:
-        found = api.payment_intent(order.payment_intent_id)
-        return found if found.status in {"succeeded", "processing"} else None
+        found = _asked_for(order.payment_intent_id)
+        return found if found and found.status in {"succeeded", "processing"} else None
     return None
+
+
+def _asked_for(payment_intent_id: str) -> PaymentIntent | None:
+    """The payment as Stripe says now; None where it knows none of that id."""
+    try:
+        return stripe_api.current().payment_intent(payment_intent_id)
+    except StripeRefused as refused:
+        if refused.status == 404:
+            return None
+        log.warning("topup.not_told", code=refused.code)
+        raise errors.Unavailable("Your payment cannot be looked up. Please try again.") from None
 
 
 def _of(session: Session, found: PaymentIntent) -> Order | None:
@@ -123,6 +136,8 @@ def _of(session: Session, found: PaymentIntent) -> Order | None:
 def _succeeded(session: Session, order: Order, found: PaymentIntent) -> Effect:
     pays, received_minor = found.payment_intent_id, found.received_minor
     paid = Paid("payment_intent", pays, received_minor, found.currency, pays, None)
+    if orders.is_settled(order):
+        return orders.paid_besides(session, order, paid)
     if (found.currency, received_minor) != (order.currency, order.price_minor):
         return orders.review(session, order, "paid another amount or currency", paid)
     return orders.fulfil(session, order, paid)

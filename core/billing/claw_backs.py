@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from core.billing.sales_tables import ClawBack, Payment
+from core.billing.sales_tables import ClawBack, Fulfilment, Order, Payment
 
 Kind: TypeAlias = Literal["refund", "dispute"]
 
@@ -34,6 +34,7 @@ _COUNTS: dict[Kind, frozenset[str]] = {
     ),
 }
 UNDECIDED = ("needs_response", "under_review")
+_FORMAL = _COUNTS["dispute"] | {"won"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,28 @@ class Heard:
     def is_known(self) -> bool:
         """Whether the status is one of those above: Stripe may add others."""
         return self.status in _LIFE[self.kind]
+
+    @property
+    def is_formal(self) -> bool:
+        """Whether it is, or was, a dispute that took the money: no warning, and none prevented."""
+        return self.status in _FORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The money of everything that paid for one order or invoice, in cents.
+
+    `due_minor` is what its credit cost, `gone_minor` what of that went back. What was paid besides (an
+    order paid twice) goes back first, and takes no credit: `spare_minor` is left of it.
+    """
+
+    due_minor: int
+    gone_minor: int
+    spare_minor: int
+
+    def share(self, of: int) -> int:
+        """The part of `of` whose money went back, rounded down."""
+        return of * self.gone_minor // self.due_minor if self.due_minor else 0
 
 
 def hear(session: Session, payment: Payment, heard: Heard) -> bool:
@@ -98,6 +121,36 @@ def promised_minor(session: Session, payment: Payment) -> int:
         )
     ).scalar_one()
     return int(total)
+
+
+def standing(session: Session, payment: Payment) -> Standing:
+    """What is left of the money that paid for the same as this payment, this payment included."""
+    paid_minor, back_minor = 0, 0
+    for part in session.scalars(select(Payment).where(*same_purpose(Payment, payment))):
+        paid_minor += part.total_minor
+        back_minor += counted_minor(session, part)
+    order = payment.order_id and session.get(Order, (payment.tenant_id, payment.order_id))
+    due_minor = order.total_minor if order and order.total_minor is not None else paid_minor
+    spare_minor = max(0, paid_minor - due_minor)
+    return Standing(
+        due_minor, min(due_minor, max(0, back_minor - spare_minor)),
+        max(0, spare_minor - back_minor),
+    )  # fmt: skip
+
+
+def same_purpose(
+    table: type[Payment] | type[Fulfilment], payment: Payment
+) -> tuple[ColumnElement[bool], ...]:
+    """What the payment's order or invoice has in `table`: an invoice may be paid in parts."""
+    if payment.order_id is not None:
+        return table.tenant_id == payment.tenant_id, table.order_id == payment.order_id
+    return table.tenant_id == payment.tenant_id, table.invoice_id == payment.invoice_id
+
+
+def is_formal(session: Session, stripe_id: str) -> bool:
+    """Whether it was heard of as a dispute that took the money."""
+    row = session.get(ClawBack, stripe_id, populate_existing=True)
+    return row is not None and row.status in _FORMAL
 
 
 def is_disputed(session: Session, tenant_id: UUID) -> bool:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.billing import checkout, claw_backs, customers, refunds, subscriptions
+from core.billing import checkout, claw_backs, customers, orders, refunds, subscriptions
 from core.billing.differences import Difference
 from core.billing.effects import Effect, Handled
 from core.billing.sales_tables import ClawBack, Fulfilment, Order, Payment
@@ -26,11 +26,15 @@ _UNKNOWN_THERE = "unknown"
 
 
 def paid_session(session: Session, found: CheckoutSession) -> Outcome:
-    """A paid session must be fulfilled, unless all its money went back."""
+    """A paid session must be fulfilled, unless all its money went back or an operator ended it."""
     tenant_id = customers.tenant_of(session, found.customer_id)
     if tenant_id is None:
         return "foreign"
-    if _is_fulfilled(session, found) or _is_given_back(session, found):
+    if (
+        _is_fulfilled(session, found)
+        or _is_given_back(session, found)
+        or _is_reviewed(session, found)
+    ):
         return "agrees"
     effect = tried(session, lambda: checkout.fulfil(session, found))
     return Difference(
@@ -119,6 +123,14 @@ def _is_given_back(session: Session, found: CheckoutSession) -> bool:
     return payment is not None and (
         claw_backs.counted_minor(session, payment) >= payment.total_minor
     )
+
+
+def _is_reviewed(session: Session, found: CheckoutSession) -> bool:
+    """Only what was known when an operator ended its order: more money is another difference."""
+    order = orders.of_reference(session, found.client_reference_id, None)
+    if order is None or order.reviewed_at is None:
+        return False
+    return found.payment_intent_id in (None, order.payment_intent_id)
 
 
 def _as_booked(session: Session, refund_id: str) -> str | None:

@@ -7,6 +7,27 @@ language sql stable set search_path = app, verbs, pg_temp as $$
     where tenant_id = p_tenant and lot_id = p_lot and kind in ('revoke', 'reinstate');
 $$;
 
+-- How much debt was written off and not given back since. Unlike what was receivable it left no dues.
+create function forgiven(p_tenant uuid) returns bigint
+language sql stable set search_path = app, verbs, pg_temp as $$
+  select coalesce(sum(e.amount_nusd), 0)::bigint from entries e
+    where e.tenant_id = p_tenant and e.kind = 'write_off'
+      and not exists (select from dues d where d.tenant_id = e.tenant_id and d.seq = e.seq);
+$$;
+
+-- Shrinks the write-off of debts by at most `p_amount`, for entry `p_seq` found that it was never owed;
+-- by how much.
+create function unforgive(p_tenant uuid, p_seq bigint, p_amount bigint) returns bigint
+language plpgsql set search_path = app, verbs, pg_temp as $$
+declare take bigint := least(p_amount, forgiven(p_tenant));
+begin
+  if take > 0 then
+    perform post_entry(p_tenant, 'write_off', 'bad_debt', -take, 'write_off:debt:given_back:' || p_seq,
+      null, null, 'given_back', p_seq::text, 'system', 'given back by entry ' || p_seq);
+  end if;
+  return take;
+end $$;
+
 -- Takes `p_amount` of dues back from what settled them, newest first, for entry `p_seq` found that they
 -- were never due: a write-off shrinks, and what was paid too much becomes credit.
 create function unsettle(p_tenant uuid, p_seq bigint, p_amount bigint) returns void
@@ -15,10 +36,11 @@ declare
   s record; rest bigint := p_amount; take bigint; entry bigint;
   mark text := 'given_back:' || p_seq; why text := 'given back by entry ' || p_seq;
 begin
-  for s in select kind, contra, sum(amount_nusd)::bigint as total from entries
-      where tenant_id = p_tenant and kind in ('payment', 'write_off')
-      group by kind, contra having sum(amount_nusd) > 0
-      order by max(seq) filter (where amount_nusd > 0) desc loop
+  for s in select e.kind, e.contra, sum(e.amount_nusd)::bigint as total from entries e
+      join dues d on d.tenant_id = e.tenant_id and d.seq = e.seq
+      where e.tenant_id = p_tenant and e.kind in ('payment', 'write_off')
+      group by e.kind, e.contra having sum(e.amount_nusd) > 0
+      order by max(e.seq) filter (where e.amount_nusd > 0) desc loop
     exit when rest = 0;
     take := least(rest, s.total);
     entry := post_entry(p_tenant, s.kind, s.contra, -take, s.kind || ':' || s.contra || ':' || mark,
@@ -36,8 +58,9 @@ begin
 end $$;
 
 -- Gives `p_amount` back on behalf of entry `p_seq`: what is owed first. For a call: what is receivable,
--- then the lots it used. Otherwise the lots that paid debts, newest first. Then what is left of either,
--- then what was paid. `p_used`: what the same entry used of lot `p_lot` before.
+-- then the lots it used. Otherwise debt that was written off, then the lots that paid debts, newest
+-- first. Then what is left of these, then what was paid. `p_used`: what the same entry used of lot
+-- `p_lot` before.
 create function refill_lots(p_tenant uuid, p_seq bigint, p_amount bigint, p_call uuid,
   p_lot uuid default null, p_used bigint default 0)
 returns void language plpgsql set search_path = app, verbs, pg_temp as $$
@@ -51,6 +74,8 @@ begin
   if p_call is not null then
     undue := least(rest, a.receivable_nusd);
     rest := rest - undue;
+  else
+    rest := rest - unforgive(p_tenant, p_seq, rest);
   end if;
   for l in
       (select 1 as turn, u.lot_id, sum(u.amount_nusd)::bigint as used, max(u.seq) as newest
@@ -78,6 +103,9 @@ begin
   insert into lot_uses(tenant_id, seq, lot_id, amount_nusd)
     select p_tenant, p_seq, g.lot_id, sum(g.amount) from unnest(given, uses) as g(lot_id, amount)
     where g.lot_id is not null group by g.lot_id having sum(g.amount) <> 0;
+  if p_call is not null then
+    rest := rest - unforgive(p_tenant, p_seq, rest);
+  end if;
   give := least(rest, a.receivable_nusd - undue);
   undue := undue + give;
   rest := rest - give;
@@ -183,24 +211,33 @@ begin
   return entry;
 end $$;
 
--- Books what a customer paid for use that was receivable; anything above it becomes a new lot. Returns
--- the first entry's seq.
+-- Books what a customer paid for use that was receivable. What was given up as bad debt and is paid
+-- after all is not written off any more; anything above becomes a new lot. Returns the first entry's seq.
 create function receive_payment(p_tenant uuid, p_lot uuid, p_amount bigint, p_priority int,
   p_source_type text, p_source_id text, p_key text, p_actor text, p_reason text) returns bigint
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
-declare a accounts; known bigint; due bigint; entry bigint; above bigint;
+declare a accounts; known bigint; due bigint; late bigint; entry bigint; above bigint;
 begin
   select * into strict a from accounts where tenant_id = p_tenant for update;
   select min(seq) into known from entries
     where tenant_id = p_tenant and idempotency_key in (p_key, p_key || ':above');
   if known is not null then return known; end if;
   due := least(a.receivable_nusd, p_amount);
-  if due > 0 then
-    entry := post_entry(p_tenant, 'payment', 'stripe', due, p_key, null, null, p_source_type,
+  select least(coalesce(sum(e.amount_nusd), 0)::bigint, p_amount - due) into late from entries e
+    join dues d on d.tenant_id = e.tenant_id and d.seq = e.seq
+    where e.tenant_id = p_tenant and e.kind = 'write_off' and e.contra = 'bad_debt';
+  if due + late > 0 then
+    entry := post_entry(p_tenant, 'payment', 'stripe', due + late, p_key, null, null, p_source_type,
       p_source_id, p_actor, p_reason);
-    insert into dues(tenant_id, seq, amount_nusd) values (p_tenant, entry, -due);
+    insert into dues(tenant_id, seq, amount_nusd) values (p_tenant, entry, -due - late);
     update accounts set receivable_nusd = receivable_nusd - due where tenant_id = p_tenant;
   end if;
+  if late > 0 then
+    insert into dues(tenant_id, seq, amount_nusd) values (p_tenant, post_entry(p_tenant, 'write_off',
+      'bad_debt', -late, p_key || ':late', null, null, p_source_type, p_source_id, p_actor,
+      'paid after all'), late);
+  end if;
+  due := due + late;
   if p_amount > due then  -- its own source: the grant of a known one would book nothing
     above := grant_lot(p_tenant, p_lot, 'purchase', p_amount - due, p_priority, null,
       p_source_type || '_above', p_key, p_key || ':above', p_actor, p_reason);
@@ -223,8 +260,21 @@ begin
   return entry;
 end $$;
 
+-- Writes all debt off. Returns the entry's seq; null where there was none.
+create function write_off_debt(p_tenant uuid, p_key text, p_actor text, p_reason text) returns bigint
+language plpgsql security definer set search_path = app, verbs, pg_temp as $$
+declare a accounts; known bigint;
+begin
+  select * into strict a from accounts where tenant_id = p_tenant for update;
+  select seq into known from entries where tenant_id = p_tenant and idempotency_key = p_key;
+  if found or a.debt_nusd = 0 then return known; end if;
+  update accounts set debt_nusd = 0 where tenant_id = p_tenant;
+  return post_entry(p_tenant, 'write_off', 'bad_debt', a.debt_nusd, p_key, null, null, 'debt', p_key,
+    p_actor, p_reason);
+end $$;
+
 -- How far an account may go below zero from now on; null: budgets gate. An account without a floor
--- below zero cannot have anything receivable.
+-- below zero cannot have anything receivable. What is used while there is such a floor is metered.
 create function set_floor(p_tenant uuid, p_floor bigint) returns void
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 declare a accounts;
@@ -234,6 +284,7 @@ begin
     raise exception 'account % still has something receivable', p_tenant using errcode = 'check_violation';
   end if;
   update accounts set floor_nusd = p_floor where tenant_id = p_tenant;
+  perform meter_from(p_tenant, p_floor, a.seq);
 end $$;
 
 create function set_frozen(p_tenant uuid, p_frozen boolean) returns void
@@ -242,4 +293,4 @@ language sql security definer set search_path = app, verbs, pg_temp as $$
 $$;
 
 grant execute on function expire_lots, clawed_back, revoke_lot, reinstate_lot, receive_payment, write_off,
-  set_floor, set_frozen to app_jobs;
+  write_off_debt, set_floor, set_frozen to app_jobs;

@@ -37,6 +37,7 @@ _AGE_MAX = timedelta(days=3)
 _ATTEMPTS_MIN = 5  # before age alone ends an event: the worker may have been away for days
 _FIRST_WAIT_S, _WAIT_MAX_S = 5, 600
 _OVERDUE = timedelta(minutes=15)
+_PAYLOAD_KEPT = timedelta(days=90)  # Stripe itself lists an event for 30
 _BATCH = 50
 _ID_LENGTH_MAX = 100
 _REASON_LENGTH_MAX = 300
@@ -166,15 +167,31 @@ def sweep() -> None:
         telemetry.alarm("stripe_events_overdue", count=found.overdue)
 
 
+@jobs.periodic("10 3 * * *", "billing.forget_payloads")
+def forget_payloads() -> None:
+    """Clear the content of events that ended 90 days ago: it names people. What became of them stays."""
+    with db.transaction(BILLING) as session:
+        session.execute(
+            update(StripeEvent)
+            .where(StripeEvent.ended_at < func.now() - _PAYLOAD_KEPT, StripeEvent.payload != {})
+            .values(payload={})
+        )
+
+
 def replay(session: Session, who: Actor, event_id: str) -> None:
     """Apply an event again, whatever became of it: effects are booked once, so this cannot double one.
 
-    Audited. Raises errors.NotFound.
+    Audited. Raises errors.NotFound, and errors.Conflict for an event whose content was cleared.
     """
     operator = require_operator(who)
     row = session.get(StripeEvent, event_id, with_for_update=True)
     if row is None:
         raise errors.NotFound("There is no such event.")
+    if not row.payload:
+        raise errors.Conflict(
+            f"This event's content was cleared {_PAYLOAD_KEPT.days} days after its end: it cannot be"
+            " applied again."
+        )
     before = {"state": row.state, "attempts": row.attempts, "reason": row.reason}
     now = _now(session)
     row.due_at, row.ended_at = now, None

@@ -39,8 +39,8 @@ def on_invoice(session: Session, found: Found, event_type: str) -> Effect:
     - Whose it is follows from its customer; metadata naming another tenant: alarm, ignored.
     - A paid line of a plan, no proration and more than 0: the credit of its price, once per line and
       once per subscription item and period. A trial's first invoice (0) and a package's bring none.
-    - Paid upgrade: see `upgrade_nusd`, once per invoice. Credit ends with the paid period plus the
-      plan's grace.
+    - Paid upgrade: see `upgrade_nusd`, once per invoice. Credit ends with the paid period, or now
+      when that is over, plus the plan's grace.
     - A paid line of metered use: what it billed is not receivable any more.
     - Its payment may have been refunded before: then the refund is taken from what was just granted.
     """
@@ -101,11 +101,15 @@ def upgrade_nusd(parts: Sequence[tuple[InvoiceLine, OfferPrice]]) -> int:
     """
     total = Fraction(0)
     for line, price in parts:
-        remaining = line.period_end - line.period_start
-        period = line.period_end - _month_before(line.period_end)
-        share = Fraction(remaining // _SECOND, period // _SECOND) * price.credits_nusd
+        share = _rest_of_month(line.period_start, line.period_end) * price.credits_nusd
         total += share if line.amount_minor > 0 else -share
     return max(0, math.ceil(total))
+
+
+def upgrade_ahead_nusd(old_nusd: int, new_nusd: int, at: datetime, until: datetime) -> int:
+    """About what an upgrade at `at` would bring, in a period that ends at `until`: the same sum as
+    `upgrade_nusd`, before there is an invoice. Stripe decides to the second what is left."""
+    return max(0, math.ceil((new_nusd - old_nusd) * _rest_of_month(min(at, until), until)))
 
 
 def _note(session: Session, tenant_id: UUID, found: Found, event_type: str) -> None:
@@ -233,16 +237,18 @@ def _grant(
     ledger.grant(
         session, fulfilment.tenant_id, fulfilment.granted_nusd, kind="plan",
         key=f"{fulfilment.kind}:{fulfilment.stripe_id}", actor=_ACTOR, reason=reason,
-        expires_at=until + _grace(session, price.code),
+        expires_at=_ends_at(session, price.code, until),
         source=(fulfilment.kind, fulfilment.stripe_id),
     )  # fmt: skip
     return f"{show(fulfilment.granted_nusd)} granted"
 
 
-def _grace(session: Session, plan: str) -> timedelta:
-    """How long a plan's credit outlives its period: renewals are charged an hour late, or days."""
+def _ends_at(session: Session, plan: str, until: datetime) -> datetime:
+    """When a plan's credit ends: some days of grace after its period, since renewals are charged late.
+    What is paid for when the period is over can be used for that long too."""
     offer = session.get(PlanOffer, plan)
-    return timedelta(days=offer.grace_days if offer is not None else 0)
+    now: datetime = session.execute(select(func.now())).scalar_one()
+    return max(until, now) + timedelta(days=offer.grace_days if offer is not None else 0)
 
 
 def _rebalance(session: Session, tenant_id: UUID, invoice_id: str) -> None:
@@ -255,6 +261,11 @@ def _rebalance(session: Session, tenant_id: UUID, invoice_id: str) -> None:
     )
     if payment is not None:
         refunds.rebalance(session, payment, _ACTOR)
+
+
+def _rest_of_month(start: datetime, end: datetime) -> Fraction:
+    """Which part of the calendar month up to `end` begins at `start`, in whole seconds."""
+    return Fraction((end - start) // _SECOND, (end - _month_before(end)) // _SECOND)
 
 
 def _month_before(end: datetime) -> datetime:

@@ -27,6 +27,7 @@ Mode = Literal["prepaid", "postpaid", "internal"]
 SPENT_FIRST, SPENT_LAST = 10, 50  # what expires by its nature goes before what was bought
 _PRIORITY: dict[str, int] = {"plan": SPENT_FIRST, "promo": SPENT_FIRST}
 _KEY_LENGTH_MAX = 200
+LOTS_MAX = 200  # so many of the newest are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,8 @@ def receive_payment(
 ) -> Entry:
     """Book, once per `key`, what was paid for use: it lowers the receivable.
 
-    What exceeds the receivable becomes a 'purchase' lot, whose source is (type + "_above", key).
+    What exceeds it and had been given up as bad debt is not written off any more; the rest becomes
+    a 'purchase' lot, whose source is (type + "_above", key).
     Returns the payment's entry, or the grant's where nothing was receivable.
     """
     _check(amount_nusd, key, "A payment")
@@ -217,6 +219,19 @@ def write_off(
             "reason": reason,
         },
     ).scalar_one()  # fmt: skip
+    return None if seq is None else _entry(session, tenant_id, seq)
+
+
+def write_off_debt(
+    session: Session, tenant_id: UUID, *, key: str, actor: str, reason: str
+) -> Entry | None:
+    """Write off, once per `key`, all debt; None where there is none. What is given back of the claw-back
+    or call it came from shrinks the write-off."""
+    _check(1, key, "A write-off")
+    seq = session.execute(
+        text("select verbs.write_off_debt(:tenant, :key, :actor, :reason)"),
+        {"tenant": tenant_id, "key": f"write_off:{key}", "actor": actor, "reason": reason},
+    ).scalar_one()
     return None if seq is None else _entry(session, tenant_id, seq)
 
 
@@ -272,9 +287,10 @@ def wallet(session: Session, tenant_id: UUID) -> Wallet:
     )  # fmt: skip
 
 
-def lots(session: Session, tenant_id: UUID) -> list[Lot]:
-    """Every grant of a tenant, newest first."""
-    order = select(Lot).where(Lot.tenant_id == tenant_id).order_by(Lot.effective_at.desc())
+def lots(session: Session, tenant_id: UUID, *, limit: int | None = LOTS_MAX) -> list[Lot]:
+    """The grants of a tenant, newest first: as many as a page shows, or all (`limit=None`)."""
+    newest = (Lot.effective_at.desc(), Lot.lot_id.desc())
+    order = select(Lot).where(Lot.tenant_id == tenant_id).order_by(*newest).limit(limit)
     return list(session.scalars(order.execution_options(populate_existing=True)))
 
 

@@ -51,11 +51,26 @@ language sql set search_path = app, verbs, pg_temp as $$
     where tenant_id = p_tenant;
 $$;
 
+-- Notes that what is used after entry `p_seq` is metered (a floor below zero), or is not any more.
+create function meter_from(p_tenant uuid, p_floor bigint, p_seq bigint) returns void
+language plpgsql set search_path = app, verbs, pg_temp as $$
+begin
+  if p_floor < 0 then
+    insert into meter_spans(tenant_id, after_seq) select p_tenant, p_seq
+      where not exists (select from meter_spans where tenant_id = p_tenant and last_seq is null)
+      on conflict (tenant_id, after_seq) do update set last_seq = null;
+  else
+    update meter_spans set last_seq = p_seq where tenant_id = p_tenant and last_seq is null;
+  end if;
+end $$;
+
 -- Opens a tenant's account. Its floor: 0 prepaid, minus the credit limit postpaid, null internal.
 create function open_account(p_tenant uuid, p_floor bigint) returns void
-language sql security definer set search_path = app, verbs, pg_temp as $$
+language plpgsql security definer set search_path = app, verbs, pg_temp as $$
+begin
   insert into accounts(tenant_id, floor_nusd) values (p_tenant, p_floor) on conflict do nothing;
-$$;
+  if found then perform meter_from(p_tenant, p_floor, 0); end if;
+end $$;
 
 -- Credits a new lot. Debt is paid from it first. Returns the entry's seq; for a known key, or a source
 -- that was turned into a lot before, the seq of that first entry.

@@ -71,29 +71,37 @@ class _Parcel:
 def collect(session: Session, tenant_id: UUID, *, until: datetime) -> int:
     """Put what the tenant used before `until`, and no export holds yet, into the outbox; its units.
 
-    Counted is what no lot covered, while a usage subscription ran: everything so far, minus all units
-    exported so far. The row bears the last full hour before `until`.
+    Counted is what no lot covered while the tenant was postpaid: from where the last export ended,
+    and what that one left over. The row bears the last full hour before `until`.
     """
     session.execute(text(_ONE_COLLECTOR), {"tenant": str(tenant_id)})
-    used_nusd = session.execute(
-        text(_USED_NUSD), {"tenant": tenant_id, "until": until}
-    ).scalar_one()
-    exported = select(func.coalesce(func.sum(MeterExport.units), 0))
-    held_units = int(
-        session.execute(exported.where(MeterExport.tenant_id == tenant_id)).scalar_one()
+    last = session.scalar(
+        select(MeterExport)
+        .where(MeterExport.tenant_id == tenant_id)
+        .order_by(MeterExport.through_seq.desc())
+        .limit(1)
     )
-    units: int = used_nusd // NUSD_PER_UNIT - held_units
-    if units <= 0:
+    counted_seq, rest_nusd = (last.through_seq, last.rest_nusd) if last is not None else (0, 0)
+    found = session.execute(
+        text(_USED), {"tenant": tenant_id, "counted": counted_seq, "until": until}
+    ).one()
+    units, rest_nusd = divmod(rest_nusd + found.used_nusd, NUSD_PER_UNIT)
+    if units <= 0:  # less than a unit, or given back: the next hours start from the same place
         return 0
     hour = until.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - _HOUR
-    last = session.scalar(
+    revision = session.scalar(
         select(func.max(MeterExport.revision)).where(
             MeterExport.tenant_id == tenant_id, MeterExport.hour == hour
         )
     )
-    session.add(MeterExport(tenant_id=tenant_id, hour=hour, revision=(last or 0) + 1, units=units))
+    session.add(
+        MeterExport(
+            tenant_id=tenant_id, hour=hour, revision=(revision or 0) + 1, units=units,
+            through_seq=found.through_seq, rest_nusd=rest_nusd,
+        )
+    )  # fmt: skip
     session.flush()
-    return units
+    return int(units)
 
 
 def collect_all() -> int:
@@ -171,13 +179,18 @@ def meter(session: Session) -> Meter:
 
 # Not the account's lock: summing up may take a while, and calls go on meanwhile.
 _ONE_COLLECTOR = "select pg_advisory_xact_lock(hashtextextended('meters:' || :tenant, 0))"
-_USED_NUSD = """
-select coalesce(sum(d.amount_nusd), 0)::bigint
-from app.dues d join app.entries e on e.tenant_id = d.tenant_id and e.seq = d.seq
-where d.tenant_id = :tenant and e.kind in ('capture', 'adjust') and e.occurred_at < :until
-  and exists (select from app.subscriptions s
-    where s.tenant_id = d.tenant_id and s.purpose = 'usage' and e.occurred_at >= s.started_at
-      and (s.ended_at is null or e.occurred_at < s.ended_at))
+# Entries are numbered in the order in which they can be seen: nothing may appear below `through_seq`
+# later. Where one is not due before `until` yet, what follows it waits too.
+_USED = """
+with due as (
+  select d.seq, d.amount_nusd, e.occurred_at
+  from app.dues d join app.entries e on e.tenant_id = d.tenant_id and e.seq = d.seq
+  where d.tenant_id = :tenant and d.seq > :counted and e.kind in ('capture', 'adjust')
+    and exists (select from app.meter_spans s where s.tenant_id = d.tenant_id
+      and d.seq > s.after_seq and (s.last_seq is null or d.seq <= s.last_seq)))
+select coalesce(sum(amount_nusd), 0)::bigint as used_nusd, max(seq) as through_seq
+from due
+where seq < coalesce((select min(seq) from due where occurred_at >= :until), seq + 1)
 """
 _CLAIM = """
 update app.meter_exports m set due_at = now() + make_interval(secs => :lease)

@@ -15,12 +15,11 @@ from sqlalchemy.orm import Session
 
 from core.billing.sales_tables import AutoTopup, ClawBack, Invoice, Order, Subscription
 from core.identity.access import Principal, Role
-from core.money import NANO_PER_USD, show
+from core.money import show, show_minor
 
 Weight: TypeAlias = Literal["stop", "warn", "tell"]
 Way: TypeAlias = Literal["add_credit", "update_card", "pay_now", "open_invoice", "auto_topup"]
 _UNPAID = ("past_due", "unpaid", "incomplete")
-_NANO_PER_CENT = NANO_PER_USD // 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ def _of_plan(session: Session, zone: ZoneInfo) -> Iterator[Notice]:
 
 def _of_invoice(invoice: Invoice, zone: ZoneInfo) -> Notice | None:
     named = f"Invoice {invoice.number}" if invoice.number else "An invoice"
-    total = show(invoice.total_minor * _NANO_PER_CENT)
+    total = show_minor(invoice.total_minor)
     if invoice.needs_action:
         return Notice(
             "invoice_action", "warn", f"{named} waits for you",
@@ -142,7 +141,7 @@ def _of_topup(session: Session) -> Iterator[Notice]:
     if row is not None and row.stopped_reason:
         yield Notice(
             "topup_stopped", "warn", "Automatic top-up has stopped",
-            f"{row.stopped_reason.rstrip('.')}. Update your card, then switch it on again.",
+            f"{row.stopped_reason.rstrip('.')}. Settle that, or update your card; then switch it on again.",
             "auto_topup",
         )  # fmt: skip
 
@@ -161,7 +160,7 @@ def _of_orders(session: Session) -> Iterator[Notice]:
     )
     for order in session.scalars(waiting.order_by(Order.created_at)):
         minor = order.price_minor if order.total_minor is None else order.total_minor
-        paid = show(minor * _NANO_PER_CENT)
+        paid = show_minor(minor)
         if order.state == "needs_action":
             yield Notice(
                 "topup_action", "warn", "Your bank wants you to confirm a top-up",

@@ -27,7 +27,6 @@ from core.money import NANO_PER_USD
 
 Kind: TypeAlias = Literal["package", "plan"]
 MIRROR = "billing.mirror"
-NANO_PER_CENT = NANO_PER_USD // 100
 PRICE_MINOR_MIN, PRICE_MINOR_MAX = 50, 99_999_999  # what Stripe charges in USD at least and at most
 _CREDITS_NUSD_MAX = 10_000_000 * NANO_PER_USD
 _DAYS_MAX = 3650

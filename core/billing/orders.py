@@ -16,11 +16,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from core import errors, telemetry
-from core.billing import ledger, refunds
+from core.billing import differences, ledger, refunds
 from core.billing.effects import Effect, Handled
 from core.billing.sales_tables import ORDER_PENDING, AutoTopup, Fulfilment, Order, Payment
+from core.identity import audit, names
+from core.identity.access import Actor, require_operator
 
 ACTOR = "system:billing"
+_NOTE_LENGTH_MAX = 500
 log = structlog.get_logger(__name__)
 
 
@@ -61,11 +64,19 @@ def is_pending(order: Order) -> bool:
     return order.state in ORDER_PENDING
 
 
+def is_settled(order: Order) -> bool:
+    """Whether no payment changes it any more: fulfilled, or in an operator's hands."""
+    return order.state in {"fulfilled", "review"} or order.reviewed_at is not None
+
+
 def fulfil(session: Session, order: Order, paid: Paid) -> Effect:
     """Grant what the locked order promised, once per Stripe object and once per order.
 
-    Refunds of the payment that came first are set against it at once.
+    Refunds of the payment that came first are set against it at once. An order that an operator
+    ended after a review stays so.
     """
+    if order.reviewed_at is not None:
+        return paid_besides(session, order, paid)
     if order.kind != "plan" and not _claim(session, order, paid):
         return _paid_twice(order, paid)
     order.state, order.reason, order.ended_at = "fulfilled", None, now(session)
@@ -84,16 +95,16 @@ def fulfil(session: Session, order: Order, paid: Paid) -> Effect:
     return Handled(f"order {order.order_id} is fulfilled")
 
 
-def fulfilled_before(session: Session, order: Order, stripe_id: str) -> Effect:
-    """A fulfilled order was reported paid once more: by the same object, or by a second payment."""
-    known = session.scalar(
-        select(Fulfilment.stripe_id).where(
-            Fulfilment.tenant_id == order.tenant_id, Fulfilment.order_id == order.order_id
-        )
-    )
-    if known is None or known == stripe_id:
-        return Handled("fulfilled before")
-    telemetry.alarm("order_paid_twice", tenant_id=str(order.tenant_id), source=stripe_id)
+def paid_besides(session: Session, order: Order, paid: Paid) -> Effect:
+    """A locked order that is settled already was reported paid: by what is known, or once more.
+
+    More money brings no credit. It is noted, so that its refund is found and takes none either.
+    """
+    known = paid.payment_intent_id and session.get(Payment, paid.payment_intent_id)
+    if known or (payment := _payment(session, order, paid)) is None:
+        return Handled(f"known: the order is {order.state}")
+    refunds.rebalance(session, payment, ACTOR)
+    telemetry.alarm("order_paid_twice", tenant_id=str(order.tenant_id), source=paid.stripe_id)
     return Handled("flagged: paid a second time, refund one of the payments")
 
 
@@ -110,6 +121,38 @@ def review(session: Session, order: Order, reason: str, paid: Paid | None) -> Ef
         _payment(session, order, paid)
     telemetry.alarm("order_review", tenant_id=str(order.tenant_id), kind=order.kind, reason=reason)
     return Handled("flagged for review")
+
+
+def end_review(
+    session: Session, who: Actor, tenant_id: UUID, order_id: UUID, *, note: str
+) -> Order:
+    """End an order under review that was settled otherwise: refunded at Stripe, or granted by hand.
+
+    `note` is what the buyer reads of it. No payment fulfils it any more. Audited. Raises
+    errors.NotFound, BadInput, and Conflict for an order that is not under review.
+    """
+    operator = require_operator(who)
+    note = names.name(note, "note", length_max=_NOTE_LENGTH_MAX)
+    order = locked(session, tenant_id, order_id)
+    if order.state != "review":
+        raise errors.Conflict("This order is not under review.")
+    before = {"state": order.state, "reason": order.reason}
+    order.session_url, order.reviewed_at = None, now(session)
+    close(session, order, "canceled", note)
+    if order.session_id is not None:
+        differences.resolve(session, "session", [order.session_id])
+    audit.record(
+        session, operator, "order.end_review", f"order:{order_id}", tenant_id=tenant_id,
+        before=before, after={"state": order.state, "reason": note},
+    )  # fmt: skip
+    return order
+
+
+def in_review(session: Session, who: Actor, tenant_id: UUID) -> tuple[Order, ...]:
+    """A tenant's orders that wait for an operator, the oldest first."""
+    require_operator(who)
+    query = select(Order).where(Order.tenant_id == tenant_id, Order.state == "review")
+    return tuple(session.scalars(query.order_by(Order.created_at)))
 
 
 def close(session: Session, order: Order, state: str, reason: str | None = None) -> None:

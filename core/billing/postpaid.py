@@ -25,7 +25,7 @@ _BUYERS = (Role.FINANCE, Role.ADMIN)
 
 
 def ensure(tenant_id: UUID) -> None:
-    """Give a postpaid tenant its usage subscription, once; billed is what it uses from then on.
+    """Give a postpaid tenant its usage subscription, once; billed is all it uses while postpaid.
 
     Opens its own transactions; safe to repeat. Without Stripe, or without anybody who gets the
     invoice, nothing is done (the hourly look tries again). Raises StripeDown, StripeRefused.

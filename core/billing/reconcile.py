@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import structlog
 from sqlalchemy import select
@@ -34,6 +34,7 @@ from core.billing.stripe_api import StripeRefused
 from core.billing.stripe_objects import CheckoutSession, Refund, Unreadable, refund
 
 Scope: TypeAlias = Literal["hourly", "daily", "all"]
+Pass: TypeAlias = Literal["events", "sessions", "refunds", "subscriptions", "payouts"]
 _LATELY, _EVER_LISTED = timedelta(hours=48), timedelta(days=30)
 _WINDOW = timedelta(days=3)
 _TYPES_AT_ONCE = 20
@@ -44,7 +45,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one run looked at and found. `foreign`: objects of no customer of ours."""
+    """What one run looked at and found. `foreign`: objects of no customer of ours; `refused`: what
+    Stripe let us not read, such as 'payouts' with a key that has no right to them."""
 
     events_new: int
     sessions: int
@@ -53,6 +55,7 @@ class Report:
     payouts: int
     foreign: int
     differences: tuple[Difference, ...]
+    refused: tuple[Pass, ...] = ()
 
 
 @dataclass(slots=True)
@@ -64,30 +67,44 @@ class Tally:
     found: list[Difference] = field(default_factory=list)
 
 
+_NOTHING = Tally()
+
+
 def run(now: datetime, *, scope: Scope) -> Report:
     """Compare, and book what is missing. Opens its own transactions; raises StripeDown.
 
     hourly: events of 48 hours, sessions and refunds of 3 days. daily: events of 30 days,
-    subscriptions, and payouts of 7 days. all: both.
+    subscriptions, and payouts of 7 days. all: both. A pass that Stripe refuses keeps no other back.
     """
-    sessions, refunded, subscribed, paid_out = Tally(), Tally(), Tally(), Tally()
-    events_new = receive_missed(now - (_LATELY if scope == "hourly" else _EVER_LISTED))
+    events_since = now - (_LATELY if scope == "hourly" else _EVER_LISTED)
+    passes: dict[Pass, Callable[[], Tally]] = {"events": lambda: receive_missed(events_since)}
     if scope != "daily":
-        sessions = compare_sessions(now - _WINDOW)
-        refunded = compare_refunds(now - _WINDOW)
+        passes["sessions"] = lambda: compare_sessions(now - _WINDOW)
+        passes["refunds"] = lambda: compare_refunds(now - _WINDOW)
     if scope != "hourly":
-        subscribed = compare_subscriptions()
-        paid_out = compare_payouts(now)
-    passes = (sessions, refunded, subscribed, paid_out)
+        passes["subscriptions"] = compare_subscriptions
+        passes["payouts"] = lambda: compare_payouts(now)
+    done = {name: tally for name, look in passes.items() if (tally := _tried(name, look))}
+    tallies = [done.get(name, _NOTHING) for name in get_args(Pass)]
+    events, sessions, refunded, subscribed, paid_out = (tally.checked for tally in tallies)
     return Report(
-        events_new, sessions.checked, refunded.checked, subscribed.checked, paid_out.checked,
-        sum(one.foreign for one in passes),
-        tuple(difference for one in passes for difference in one.found),
+        events, sessions, refunded, subscribed, paid_out, sum(tally.foreign for tally in tallies),
+        tuple(difference for tally in tallies for difference in tally.found),
+        tuple(name for name in passes if name not in done),
     )  # fmt: skip
 
 
-def receive_missed(since: datetime) -> int:
-    """Put events that Stripe could not deliver into the inbox; returns how many were new."""
+def _tried(name: Pass, look: Callable[[], Tally]) -> Tally | None:
+    """What a pass found; None, with an alarm, where Stripe refuses to tell."""
+    try:
+        return look()
+    except StripeRefused as refused:
+        telemetry.alarm("reconcile_refused", kind=name, code=refused.code, status=refused.status)
+        return None
+
+
+def receive_missed(since: datetime) -> Tally:
+    """Put events that Stripe could not deliver into the inbox; counts those that were new."""
     api, new = stripe_api.current(), 0
     for start in range(0, len(webhooks.LISTED_TYPES), _TYPES_AT_ONCE):
         types = webhooks.LISTED_TYPES[start : start + _TYPES_AT_ONCE]
@@ -97,7 +114,7 @@ def receive_missed(since: datetime) -> int:
                     new += inbox.receive(session, payload, came_by="reconciler")
             except Unreadable as error:
                 telemetry.alarm("stripe_event_unreadable", reason=str(error))
-    return new
+    return Tally(new)
 
 
 def compare_sessions(since: datetime) -> Tally:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from core import db, errors, jobs, telemetry
@@ -21,14 +21,15 @@ from core.billing import claw_backs, ledger, stripe_api
 from core.billing.claw_backs import Heard
 from core.billing.effects import Effect, Handled, Ignored, Waits
 from core.billing.ledger import BILLING
-from core.billing.sales_tables import Fulfilment, Payment, RefundRequest, StripeCustomer
+from core.billing.sales_tables import AutoTopup, Fulfilment, Payment, RefundRequest, StripeCustomer
 from core.billing.stripe_objects import Dispute, Refund
 from core.billing.tables import Entry, Lot
 from core.db import new_id
 from core.identity import audit, names
 from core.identity.access import Actor, require_operator
-from core.money import NANO_PER_USD, show
+from core.money import show_minor
 
+_DISPUTED = "A payment is disputed."
 _REASON_LENGTH_MAX = 500
 _ERROR_LENGTH_MAX = 500
 _REPEAT_AFTER = timedelta(seconds=30)  # the one who asked is still waiting for the answer before
@@ -64,15 +65,22 @@ def on_refund(session: Session, found: Refund) -> Effect:
 
 
 def on_dispute(session: Session, found: Dispute) -> Effect:
-    """A dispute as Stripe says it is now: while it is undecided, the tenant's account is frozen."""
+    """A dispute as Stripe says it is now: while it is undecided, the tenant's account is frozen.
+
+    Once it is formal, automatic top-ups are off until the buyer agrees anew, however it ends.
+    """
     if found.payment_intent_id is None or found.amount_minor <= 0:
         return Ignored("not a dispute of a payment of ours")
     payment = session.get(Payment, found.payment_intent_id)
     if payment is None:
         return Waits("its payment is not booked yet")
     heard = Heard("dispute", found.dispute_id, found.status, found.amount_minor, found.reason)
+    ledger.lock(session, payment.tenant_id)
+    is_opened = heard.is_formal and not claw_backs.is_formal(session, found.dispute_id)
     effect = _hear(session, payment, heard, found.currency)
     if isinstance(effect, Handled):
+        if is_opened:
+            _stop_topup(session, payment.tenant_id)
         frozen = claw_backs.is_disputed(session, payment.tenant_id)
         ledger.set_frozen(session, payment.tenant_id, frozen)
     return effect
@@ -96,14 +104,10 @@ def rebalance(session: Session, payment: Payment, actor: Actor | str) -> None:
     Also called when something is fulfilled: refunds may be known before what they refund.
     """
     ledger.lock(session, payment.tenant_id)
-    paid_minor, gone_minor = 0, 0
-    for part in session.scalars(select(Payment).where(*_same_purpose(Payment, payment))):
-        paid_minor += part.total_minor
-        gone_minor += claw_backs.counted_minor(session, part)
+    money = claw_backs.standing(session, payment)
     named = actor if isinstance(actor, str) else audit.name_of(actor)
     for lot in _lots(session, payment):
-        share_nusd = lot.granted_nusd * gone_minor // paid_minor
-        _claw(session, lot, share_nusd, named)
+        _claw(session, lot, money.share(lot.granted_nusd), named)
 
 
 def refundable(session: Session, payment_intent_id: str) -> Refundable:
@@ -111,20 +115,17 @@ def refundable(session: Session, payment_intent_id: str) -> Refundable:
     payment = session.get(Payment, payment_intent_id)
     if payment is None:
         raise errors.NotFound("There is no such payment.")
-    asked_minor = session.execute(
-        select(func.coalesce(func.sum(RefundRequest.amount_minor), 0)).where(
-            RefundRequest.tenant_id == payment.tenant_id, RefundRequest.state == "asked",
-            RefundRequest.payment_intent_id == payment_intent_id,
-        )
-    ).scalar_one()  # fmt: skip
-    promised_minor = int(asked_minor) + claw_backs.promised_minor(session, payment)
-    rest_minor = payment.total_minor - claw_backs.counted_minor(session, payment) - promised_minor
+    money = claw_backs.standing(session, payment)
+    parts = session.scalars(select(Payment).where(*claw_backs.same_purpose(Payment, payment)))
+    promised = {part.payment_intent_id: _promised_minor(session, part) for part in parts}
+    rest_minor = payment.total_minor - claw_backs.counted_minor(session, payment)
+    rest_minor = max(0, rest_minor - promised[payment_intent_id])
     lots = _lots(session, payment)
     granted_nusd = sum(lot.granted_nusd for lot in lots)
     remaining_nusd = sum(lot.remaining_nusd for lot in lots)
-    worth_minor = payment.total_minor * remaining_nusd // granted_nusd if granted_nusd else 0
-    rest_minor = max(0, rest_minor)
-    return Refundable(max(0, min(rest_minor, worth_minor - promised_minor)), rest_minor)
+    worth_minor = money.due_minor * remaining_nusd // granted_nusd if granted_nusd else 0
+    free_minor = money.spare_minor + worth_minor - sum(promised.values())
+    return Refundable(max(0, min(rest_minor, free_minor)), rest_minor)
 
 
 def refund(
@@ -168,6 +169,17 @@ def send_waiting() -> None:
         _send(request)
 
 
+def _promised_minor(session: Session, payment: Payment) -> int:
+    """What of a payment is to go back, and has not gone yet."""
+    asked_minor = session.execute(
+        select(func.coalesce(func.sum(RefundRequest.amount_minor), 0)).where(
+            RefundRequest.tenant_id == payment.tenant_id, RefundRequest.state == "asked",
+            RefundRequest.payment_intent_id == payment.payment_intent_id,
+        )
+    ).scalar_one()  # fmt: skip
+    return int(asked_minor) + claw_backs.promised_minor(session, payment)
+
+
 def _hear(session: Session, payment: Payment, heard: Heard, currency: str) -> Effect:
     """Keep what was heard of a payment and let its credit follow."""
     if not heard.is_known:
@@ -185,6 +197,20 @@ def _hear(session: Session, payment: Payment, heard: Heard, currency: str) -> Ef
     return Handled(f"{heard.kind} {heard.status}: {counted_minor} of {payment.total_minor} back")
 
 
+def _stop_topup(session: Session, tenant_id: UUID) -> None:
+    """No card is charged by itself of whoever disputes what was charged."""
+    row = session.get(AutoTopup, tenant_id, with_for_update=True, populate_existing=True)
+    if row is None or not row.enabled:
+        return
+    changed_at = session.execute(select(func.now())).scalar_one()
+    row.enabled, row.stopped_reason, row.changed_at = False, _DISPUTED, changed_at
+    session.flush()
+    audit.record(
+        session, BILLING, "topup.stop", f"tenant:{tenant_id}", tenant_id=tenant_id,
+        before={"enabled": True}, after={"enabled": False, "reason": _DISPUTED},
+    )  # fmt: skip
+
+
 def _tell_operators(session: Session, payment: Payment, heard: Heard, *, fits: bool) -> None:
     """Alarms for what somebody should look at: disputes, strange amounts, and money that goes back
     for what was no credit (used first and paid later): that is not booked as owed again."""
@@ -200,15 +226,6 @@ def _tell_operators(session: Session, payment: Payment, heard: Heard, *, fits: b
         )  # fmt: skip
 
 
-def _same_purpose(
-    table: type[Payment] | type[Fulfilment], payment: Payment
-) -> tuple[ColumnElement[bool], ...]:
-    """What the payment's order or invoice has in `table`: an invoice may be paid in parts."""
-    if payment.order_id is not None:
-        return table.tenant_id == payment.tenant_id, table.order_id == payment.order_id
-    return table.tenant_id == payment.tenant_id, table.invoice_id == payment.invoice_id
-
-
 def _lots(session: Session, payment: Payment) -> list[Lot]:
     """What the payment was turned into, as it is now: bought credit and its bonus."""
     kinds = (Fulfilment.kind, Fulfilment.kind + "_bonus")
@@ -217,7 +234,7 @@ def _lots(session: Session, payment: Payment) -> list[Lot]:
         select(Lot)
         .join(Fulfilment, (Lot.tenant_id == Fulfilment.tenant_id)
               & (Lot.source_id == Fulfilment.stripe_id) & bears)
-        .where(*_same_purpose(Fulfilment, payment))
+        .where(*claw_backs.same_purpose(Fulfilment, payment))
         .order_by(Lot.lot_id)
     )  # fmt: skip
     return list(session.scalars(query.execution_options(populate_existing=True)))
@@ -290,18 +307,14 @@ def _check(wish: RefundRequest, possible: Refundable) -> None:
     whole = isinstance(amount_minor, int) and not isinstance(amount_minor, bool)
     if not whole or not 1 <= wish.amount_minor <= possible.rest_minor:
         raise errors.BadInput(
-            f"Between $0.01 and {_usd(possible.rest_minor)} of this payment can be refunded.",
+            f"Between $0.01 and {show_minor(possible.rest_minor)} of this payment can be refunded.",
             param="amount",
         )
     if wish.amount_minor > possible.unspent_minor and not wish.forced:
         raise errors.Conflict(
-            f"Only {_usd(possible.unspent_minor)} of this payment is unspent; a refund of more would leave"
-            " the tenant in debt.", param="amount",
+            f"Only {show_minor(possible.unspent_minor)} of this payment is unspent; a refund of more"
+            " would leave the tenant in debt.", param="amount",
         )  # fmt: skip
-
-
-def _usd(amount_minor: int) -> str:
-    return show(amount_minor * (NANO_PER_USD // 100))
 
 
 def _send(request: RefundRequest) -> RefundRequest:

@@ -56,3 +56,24 @@ select format('tenant %s hour %s revision %s: not sent, %s attempts', tenant_id,
 from app.meter_exports
 where state = 'waiting' and hour < clock_timestamp() - interval '25 h'
   and (attempts > 0 or due_at < clock_timestamp() - interval '24 h');
+
+-- name: meter_counted
+-- What was put on the meter, and what was less than a unit, is all the use of the spans up to there.
+select format('tenant %s: exported %s units and %s, used %s up to entry %s', x.tenant_id, x.units,
+  l.rest_nusd, u.used, l.through_seq)
+from (select tenant_id, sum(units) as units, max(through_seq) as through_seq from app.meter_exports
+  group by tenant_id) x
+join app.meter_exports l on l.tenant_id = x.tenant_id and l.through_seq = x.through_seq
+cross join lateral (select coalesce(sum(d.amount_nusd), 0) as used from app.dues d
+  join app.entries e on e.tenant_id = d.tenant_id and e.seq = d.seq
+  where d.tenant_id = x.tenant_id and d.seq <= x.through_seq and e.kind in ('capture', 'adjust')
+    and exists (select from app.meter_spans s where s.tenant_id = d.tenant_id
+      and d.seq > s.after_seq and (s.last_seq is null or d.seq <= s.last_seq))) u
+where u.used <> x.units * 1000 + l.rest_nusd;
+
+-- name: meter_span
+select format('tenant %s: floor %s, %s open spans', a.tenant_id, a.floor_nusd, s.spans)
+from app.accounts a
+cross join lateral (select count(*) as spans from app.meter_spans
+  where tenant_id = a.tenant_id and last_seq is null) s
+where s.spans <> case when a.floor_nusd < 0 then 1 else 0 end;

@@ -122,7 +122,8 @@ class Order(Base):
     """Something a tenant set out to buy, with the terms it was offered. Exists before any payment.
 
     open -> awaiting (delayed payment) -> fulfilled | failed; open -> expired | canceled; a top-up may
-    be needs_action (the bank wants the buyer); review: paid, but not what was ordered.
+    be needs_action (the bank wants the buyer); review: paid, but not what was ordered, until an
+    operator ends it (canceled, `reviewed_at`), after which nothing pays for it any more.
     """
 
     __tablename__ = "orders"
@@ -150,6 +151,7 @@ class Order(Base):
     ordered_by: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[datetime | None]
+    reviewed_at: Mapped[datetime | None]
     __table_args__ = (
         UniqueConstraint("tenant_id", "click_key"),
         CheckConstraint("kind in ('package', 'plan', 'topup')", name="kind"),
@@ -159,6 +161,7 @@ class Order(Base):
             name="state",
         ),
         CheckConstraint("price_minor >= 0 and credits_nusd >= 0 and bonus_nusd >= 0", name="amounts"),
+        Index("orders_order_idx", "order_id"),
         Index("orders_session_idx", "session_id"),
         Index("orders_payment_intent_idx", "payment_intent_id"),
         Index("orders_one_topup_key", "tenant_id", unique=True, postgresql_where=text(
@@ -260,7 +263,10 @@ class RefundRequest(Base):
 
 
 class Subscription(Base):
-    """A subscription as Stripe last said it is; `version` rises with every write."""
+    """A subscription as Stripe last said it is; `version` rises with every write.
+
+    While a downgrade waits (`next_plan`), `held_price_id` is the price the plan in force was sold at.
+    """
 
     __tablename__ = "subscriptions"
     subscription_id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -271,6 +277,7 @@ class Subscription(Base):
     price_id: Mapped[str] = mapped_column(Text)
     plan: Mapped[str | None] = mapped_column(Text)
     next_plan: Mapped[str | None] = mapped_column(Text)
+    held_price_id: Mapped[str | None] = mapped_column(Text)
     period_start: Mapped[datetime]
     period_end: Mapped[datetime]
     cancel_at: Mapped[datetime | None]

@@ -38,23 +38,42 @@ class Meter(Base):
 
 
 class MeterExport(Base):
-    """The outbox of postpaid use: what one hour adds to the meter. Sent under its own identifier."""
+    """The outbox of postpaid use: what one hour adds to the meter. Sent under its own identifier.
+
+    With this row the ledger is counted up to entry `through_seq`; `rest_nusd`, less than a unit, was
+    not exported by then.
+    """
 
     __tablename__ = "meter_exports"
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Account.tenant_id), primary_key=True)
     hour: Mapped[datetime] = mapped_column(primary_key=True)
     revision: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     units: Mapped[int] = mapped_column(BigInteger)
+    through_seq: Mapped[int] = mapped_column(BigInteger)
+    rest_nusd: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[str] = mapped_column(Text, server_default="waiting")
     attempts: Mapped[int] = mapped_column(server_default="0")
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     sent_at: Mapped[datetime | None]
     error: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
+        UniqueConstraint("tenant_id", "through_seq"),
         CheckConstraint("units > 0", name="units"),
+        CheckConstraint("rest_nusd between 0 and 999", name="rest"),
         CheckConstraint("state in ('waiting', 'sent', 'dead')", name="state"),
         Index("meter_exports_waiting_idx", "due_at", postgresql_where=text("state = 'waiting'")),
     )
+
+
+class MeterSpan(Base):
+    """What is metered: a tenant's use after entry `after_seq` up to `last_seq`, null while it is
+    postpaid with a limit. Written where the wallet's floor is."""
+
+    __tablename__ = "meter_spans"
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Account.tenant_id), primary_key=True)
+    after_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    last_seq: Mapped[int | None] = mapped_column(BigInteger)
+    __table_args__ = (CheckConstraint("last_seq >= after_seq", name="order"),)
 
 
 class StripeEvent(Base):

@@ -17,7 +17,6 @@ from core import db, errors, jobs, telemetry
 from core.billing import attempts, checkout, customers, ledger, orders, stripe_api
 from core.billing.effects import Effect
 from core.billing.ledger import BILLING
-from core.billing.offers import NANO_PER_CENT
 from core.billing.sales_tables import ORDER_PENDING, AutoTopup, Order, StripeCustomer
 from core.billing.stripe_api import StripeDown, StripeRefused
 from core.billing.stripe_objects import PaymentIntent
@@ -26,7 +25,7 @@ from core.db import new_id
 from core.identity import audit
 from core.identity.access import Actor
 from core.identity.tables import Tenant
-from core.money import NANO_PER_USD
+from core.money import NANO_PER_CENT, NANO_PER_USD
 
 THRESHOLD_NUSD_MAX = 10_000 * NANO_PER_USD
 AMOUNT_MINOR_MIN, AMOUNT_MINOR_MAX = 500, 200_000

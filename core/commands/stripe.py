@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 import click
 
-from core import db
+from core import db, errors
 from core.billing import connection, inbox, offers, reconcile, stripe_api
+from core.billing.stripe_api import StripeRefused
 from core.commands.connection import WHO, connected
 from core.commands.output import Group, answer
 
@@ -45,11 +46,13 @@ def reconcile_(scope: reconcile.Scope) -> int:
             f"{difference.kind} {difference.stripe_id}: ours {difference.ours}, theirs"
             f" {difference.theirs}: {difference.cause}", err=True,
         )  # fmt: skip
+    for name in found.refused:
+        click.echo(f"{name}: Stripe refused to list them; look at the key's rights.", err=True)
     answer(
         f"{found.events_new} missed events, {len(found.differences)} differences.",
         {"id": "reconcile", **asdict(found)},
     )
-    return 1 if found.differences else 0
+    return 1 if found.differences or found.refused else 0
 
 
 @stripe.command()
@@ -67,7 +70,10 @@ def replay(event_id: str) -> None:
 
 @contextmanager
 def _selling() -> Iterator[None]:
-    """The database and Stripe. Raises errors.Unavailable where nothing is sold."""
+    """The database and Stripe. Raises errors.Unavailable where nothing is sold or Stripe refuses."""
     with connected() as settings, connection.connected(settings):
         stripe_api.current()
-        yield
+        try:
+            yield
+        except StripeRefused as refused:
+            raise errors.Unavailable(f"{refused}.") from None

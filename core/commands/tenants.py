@@ -43,12 +43,19 @@ def create(
 @click.argument("tenant_name")
 @click.argument("mode", type=click.Choice(MODES))
 @click.option("--credit-limit", "limit_nusd", type=USD, help="Postpaid; else the plan's budget.")
-@click.option("--write-off", is_flag=True, help="Give up what a postpaid tenant still owes.")
+@click.option("--write-off", is_flag=True, help="Give up what the tenant still owes.")
 def mode(tenant_name: str, mode: Mode, limit_nusd: int | None, *, write_off: bool) -> None:
-    """What gates a tenant's calls: credit, a spend limit, or budgets."""
+    """What gates a tenant's calls: credit, a spend limit, or budgets.
+
+    For a postpaid tenant, `postpaid --credit-limit USD` sets another limit.
+    """
     with connected(), db.transaction(WHO) as session:
         found = finding.tenant(session, tenant_name)
-        accounts.switch_mode(
-            session, WHO, found.tenant_id, mode, credit_limit_nusd=limit_nusd, write_off=write_off
-        )
+        if mode == found.mode == "postpaid" and limit_nusd is not None:
+            accounts.set_credit_limit(session, WHO, found.tenant_id, limit_nusd)
+        else:
+            accounts.switch_mode(
+                session, WHO, found.tenant_id, mode, credit_limit_nusd=limit_nusd,
+                write_off=write_off,
+            )  # fmt: skip
     answer(f"{found.name} is {mode}.", {"id": found.tenant_id, "mode": mode})

@@ -94,6 +94,7 @@ create table app.orders (
   ordered_by uuid,
   created_at timestamptz default now() not null,
   ended_at timestamptz,
+  reviewed_at timestamptz,
   constraint orders_pkey primary key (tenant_id, order_id),
   constraint orders_tenant_id_click_key_key unique (tenant_id, click_key),
   constraint orders_kind_check check (kind in ('package', 'plan', 'topup')),
@@ -102,6 +103,7 @@ create table app.orders (
   constraint orders_tenant_id_fkey foreign key(tenant_id) references app.accounts (tenant_id)
 );
 create unique index orders_one_topup_key on app.orders (tenant_id) where kind = 'topup' and state in ('open', 'awaiting', 'needs_action');
+create index orders_order_idx on app.orders (order_id);
 create index orders_payment_intent_idx on app.orders (payment_intent_id);
 create index orders_session_idx on app.orders (session_id);
 
@@ -189,6 +191,7 @@ create table app.subscriptions (
   price_id text not null,
   plan text,
   next_plan text,
+  held_price_id text,
   period_start timestamptz not null,
   period_end timestamptz not null,
   cancel_at timestamptz,
@@ -276,17 +279,30 @@ create table app.meter_exports (
   hour timestamptz not null,
   revision smallint not null,
   units bigint not null,
+  through_seq bigint not null,
+  rest_nusd bigint not null,
   state text default 'waiting' not null,
   attempts integer default '0' not null,
   due_at timestamptz default now() not null,
   sent_at timestamptz,
   error text,
   constraint meter_exports_pkey primary key (tenant_id, hour, revision),
+  constraint meter_exports_tenant_id_through_seq_key unique (tenant_id, through_seq),
   constraint meter_exports_units_check check (units > 0),
+  constraint meter_exports_rest_check check (rest_nusd between 0 and 999),
   constraint meter_exports_state_check check (state in ('waiting', 'sent', 'dead')),
   constraint meter_exports_tenant_id_fkey foreign key(tenant_id) references app.accounts (tenant_id)
 );
 create index meter_exports_waiting_idx on app.meter_exports (due_at) where state = 'waiting';
+
+create table app.meter_spans (
+  tenant_id uuid not null,
+  after_seq bigint not null,
+  last_seq bigint,
+  constraint meter_spans_pkey primary key (tenant_id, after_seq),
+  constraint meter_spans_order_check check (last_seq >= after_seq),
+  constraint meter_spans_tenant_id_fkey foreign key(tenant_id) references app.accounts (tenant_id)
+);
 
 create table app.stripe_events (
   event_id text not null,
@@ -364,6 +380,10 @@ join app.accounts a on a.tenant_id = e.tenant_id and a.floor_nusd is distinct fr
 left join (select tenant_id, seq, sum(amount_nusd) as covered from app.lot_uses group by tenant_id, seq) u
   on u.tenant_id = e.tenant_id and u.seq = e.seq
 where e.kind in ('capture', 'adjust') and -e.amount_nusd - coalesce(u.covered, 0) <> 0;
+
+-- Metered is what postpaid tenants use from now on: nothing was sold by meter before.
+insert into app.meter_spans(tenant_id, after_seq)
+select tenant_id, seq from app.accounts where floor_nusd < 0;
 
 do $$
 declare t record;

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core import db, errors
 from core.db import Who
-from core.money import NotMoney
+from core.money import NotCents, NotMoney
 from pages.widgets import refusals
 from pages.widgets import session as tab
 
@@ -35,6 +35,8 @@ def attempt_alone(work: Callable[[], T]) -> T | None:
     """The same for an act that opens its own transactions, because it asks Stripe in between."""
     try:
         return work()
+    except NotCents:
+        st.warning("What is paid is in whole cents, such as 12.50.", icon=":material/info:")
     except NotMoney:
         st.warning("An amount is written in USD, such as 12.50.", icon=":material/info:")
     except errors.Refusal as refusal:

@@ -1,4 +1,4 @@
-"""How one tenant pays, for operators: credit first, billed later, or not at all."""
+"""How one tenant pays, for operators: credit first, billed later up to a limit, or not at all."""
 
 from __future__ import annotations
 
@@ -21,31 +21,50 @@ _MEANS: dict[Mode, str] = {
 
 
 def draw(operator: Operator, row: TenantRow, place: st.delta_generator.DeltaGenerator) -> None:
-    """The popover that switches the mode."""
+    """The popover that switches the mode, and sets the limit of a postpaid tenant."""
+    with place.popover("Change mode", icon=":material/swap_horiz:", key=acts.fresh("mode")):
+        if row.mode == "postpaid":
+            _limit_form(operator, row)
+        _mode_form(operator, row)
+
+
+def _mode_form(operator: Operator, row: TenantRow) -> None:
     others = [mode for mode in _MEANS if mode != row.mode]
-    with (
-        place.popover("Change mode", icon=":material/swap_horiz:", key=acts.fresh("mode")),
-        st.form(acts.fresh("mode_form"), border=False),
-    ):
+    with st.form(acts.fresh("mode_form"), border=False):
         mode = st.radio(
             "From now on", others, format_func=_MEANS.__getitem__, key=acts.fresh("mode_to")
         )
-        limit = st.text_input(
-            "Credit limit in USD", placeholder="A month's budget of the plan",
-            key=acts.fresh("mode_limit"), help="Only for postpaid: how far it may go below zero.",
-        )  # fmt: skip
-        write_off = False
-        if row.mode == "postpaid" and row.receivable_nusd:
-            write_off = st.checkbox(
-                f"Write off the {shown.usd(row.receivable_nusd)} that is not paid yet",
-                key=acts.fresh("mode_write_off"),
-            )
+        limit = ""
+        if "postpaid" in others:
+            limit = st.text_input(
+                "Credit limit in USD", placeholder="A month's budget of the plan",
+                key=acts.fresh("mode_limit"),
+                help="Only for postpaid: how far it may go below zero.",
+            )  # fmt: skip
+        owed_nusd = row.debt_nusd + (row.receivable_nusd if row.mode == "postpaid" else 0)
+        write_off = owed_nusd > 0 and st.checkbox(
+            f"Write off the {shown.usd(owed_nusd)} that is not paid yet",
+            key=acts.fresh("mode_write_off"),
+            help="A prepaid tenant keeps its debt: the next credit pays it.",
+        )
         st.caption("Calls that run are finished as they began. Credit, keys and chats are kept.")
         if st.form_submit_button("Change mode", type="primary"):
             said = acts.attempt(
                 operator,
                 lambda session: _switch(session, operator, row, mode, limit, write_off=write_off),
             )
+            if said is not None:
+                acts.done(said)
+
+
+def _limit_form(operator: Operator, row: TenantRow) -> None:
+    with st.form(acts.fresh("credit_limit_form"), border=False):
+        limit = st.text_input(
+            "Credit limit in USD", placeholder="500", key=acts.fresh("credit_limit_to"),
+            help="How far it may go below zero. Below what it used, new calls wait for a payment.",
+        )  # fmt: skip
+        if st.form_submit_button("Set the credit limit"):
+            said = acts.attempt(operator, lambda session: _limit(session, operator, row, limit))
             if said is not None:
                 acts.done(said)
 
@@ -58,3 +77,9 @@ def _switch(
         credit_limit_nusd=parse_usd(limit) if limit.strip() else None,
     )  # fmt: skip
     return f"{plain(row.name)} is {mode} from now on."
+
+
+def _limit(session: Session, operator: Operator, row: TenantRow, limit: str) -> str:
+    limit_nusd = parse_usd(limit)
+    accounts.set_credit_limit(session, operator, row.tenant_id, limit_nusd)
+    return f"{plain(row.name)} may use up to {shown.usd(limit_nusd)} before it pays."

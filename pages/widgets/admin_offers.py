@@ -6,16 +6,14 @@ from __future__ import annotations
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from core import db, errors
+from core import db
 from core.billing import credit, offers
 from core.billing.offers import PlanForSale
 from core.billing.sales_tables import BillingTerms, Package
 from core.identity.access import Operator
-from core.money import NANO_PER_USD, exact, parse_usd
+from core.money import exact, parse_minor, parse_usd
 from pages.widgets import acts, shown
 from pages.widgets.text import plain
-
-_CENT_NUSD = NANO_PER_USD // 100
 
 
 def draw(operator: Operator) -> None:
@@ -83,7 +81,9 @@ def _package_form(operator: Operator, package: Package | None) -> None:
             code = st.text_input("Code", max_chars=40, key=key("code"), placeholder="team_100")
         title = st.text_input("Title", package.title if package else "", key=key("title"))
         price = st.text_input(
-            "Price in USD", _usd_of(package.price_minor if package else None), key=key("price")
+            "Price in USD",
+            shown.typed_cents(package.price_minor if package else None),
+            key=key("price"),
         )
         credits_ = st.text_input(
             "Credit in USD", exact(package.credits_nusd) if package else "", key=key("credits")
@@ -104,7 +104,7 @@ def _package_form(operator: Operator, package: Package | None) -> None:
 
             def save(session: Session) -> str:
                 offers.set_package(
-                    session, operator, code, title=title, price_minor=_minor(price),
+                    session, operator, code, title=title, price_minor=parse_minor(price),
                     credits_nusd=parse_usd(credits_), bonus_nusd=parse_usd(bonus),
                     expires_after_days=package.expires_after_days if package else None,
                     bonus_expires_after_days=int(days) or None, badge=badge or None,
@@ -120,7 +120,9 @@ def _plan_form(operator: Operator, plan: PlanForSale) -> None:
         return acts.fresh(f"plan_{plan.plan}_{field}")
 
     with st.form(key("form"), border=False):
-        price = st.text_input("Price a month in USD", _usd_of(plan.price_minor), key=key("price"))
+        price = st.text_input(
+            "Price a month in USD", shown.typed_cents(plan.price_minor), key=key("price")
+        )
         allowance = st.text_input(
             "Credit a month in USD", exact(plan.allowance_nusd), key=key("allowance")
         )
@@ -134,7 +136,7 @@ def _plan_form(operator: Operator, plan: PlanForSale) -> None:
 
             def save(session: Session) -> str:
                 offers.set_plan_offer(
-                    session, operator, plan.plan, price_minor=_minor(price),
+                    session, operator, plan.plan, price_minor=parse_minor(price),
                     allowance_nusd=parse_usd(allowance), grace_days=int(grace), badge=badge or None,
                     features=_features(lines), active=active,
                 )  # fmt: skip
@@ -170,17 +172,6 @@ def _act(operator: Operator, save: acts.Work[str]) -> None:
     said = acts.attempt(operator, save)
     if said is not None:
         acts.done(said)
-
-
-def _usd_of(amount_minor: int | None) -> str:
-    return "" if amount_minor is None else f"{amount_minor // 100}.{amount_minor % 100:02}"
-
-
-def _minor(amount: str) -> int:
-    cents, rest = divmod(parse_usd(amount), _CENT_NUSD)
-    if rest:
-        raise errors.BadInput("A price is in whole cents.", param="price")
-    return cents
 
 
 def _features(lines: str) -> list[str]:

@@ -1,4 +1,5 @@
-"""What one tenant paid, for operators: refunds and disputes of each payment, and giving money back."""
+"""What one tenant paid, for operators: refunds and disputes of each payment, giving money back, and
+ending the review of an order that was not paid as ordered."""
 
 from __future__ import annotations
 
@@ -6,25 +7,30 @@ from uuid import UUID
 
 import streamlit as st
 
-from core import db, errors
+from core import db
 from core.analytics.overview import TenantRow
-from core.billing import payments, refunds, stripe_api
+from core.billing import orders, payments, refunds, stripe_api
 from core.billing.payments import PaidFor
+from core.billing.sales_tables import Order
 from core.db import new_id
 from core.identity.access import Operator
-from core.money import NANO_PER_USD, parse_usd
+from core.money import parse_minor
 from pages.widgets import acts, shown
 from pages.widgets import session as tab
 from pages.widgets.text import plain
 
-_CENT_NUSD = NANO_PER_USD // 100
 _SHOWN = 10
 
 
 def draw(operator: Operator, row: TenantRow) -> None:
-    """The newest payments; nothing where nothing was paid."""
+    """Orders under review, then the newest payments; nothing where nothing was paid."""
     with db.transaction(operator) as session:
         found = payments.of_tenant(session, operator, row.tenant_id, limit=_SHOWN + 1)
+        reviewed = orders.in_review(session, operator, row.tenant_id)
+    if reviewed:
+        st.markdown("**Orders under review**")
+    for order in reviewed:
+        _in_review(operator, row, order)
     if not found:
         return
     st.markdown("**Payments**")
@@ -32,6 +38,33 @@ def draw(operator: Operator, row: TenantRow) -> None:
         _line(operator, row, paid)
     if len(found) > _SHOWN:
         st.caption("Stripe lists the older ones.")
+
+
+def _in_review(operator: Operator, row: TenantRow, order: Order) -> None:
+    of = order.order_id
+    line = st.container(horizontal=True, vertical_alignment="center")
+    line.markdown(
+        f"{plain(order.title)}, {shown.cents(order.price_minor)}: {plain(order.reason or '')}  \n"
+        f":gray[:small[{shown.moment(order.created_at)} · `{of}`]]",
+        width="stretch",
+    )
+    with (
+        line.popover("Close", icon=":material/task_alt:", key=acts.fresh(f"review_{of}")),
+        st.form(acts.fresh(f"review_form_{of}"), border=False),
+    ):
+        st.markdown(
+            "Refund the payment or grant credit by hand first: nothing pays for it any more."
+        )
+        note = st.text_input(
+            "Note", max_chars=500, key=acts.fresh(f"review_note_{of}"), help="The team reads it."
+        )
+        if st.form_submit_button("Close the order", type="primary"):
+            ended = acts.attempt(
+                operator,
+                lambda session: orders.end_review(session, operator, row.tenant_id, of, note=note),
+            )
+            if ended is not None:
+                acts.done(f"{plain(ended.title)} of {plain(row.name)} is closed.")
 
 
 def _line(operator: Operator, row: TenantRow, paid: PaidFor) -> None:
@@ -67,7 +100,7 @@ def _refund(
             f" {shown.cents(paid.refundable.rest_minor)} can go back."
         )
         amount = st.text_input(
-            "Amount in USD", f"{unspent_minor // 100}.{unspent_minor % 100:02}",
+            "Amount in USD", shown.typed_cents(unspent_minor),
             key=acts.fresh(f"refund_amount_{of}"),
         )  # fmt: skip
         reason = st.text_input("Reason", max_chars=500, key=acts.fresh(f"refund_reason_{of}"))
@@ -86,7 +119,7 @@ def _give_back(
     request_id = _request_id(of)
     made = acts.attempt_alone(
         lambda: refunds.refund(
-            operator, row.tenant_id, of, _cents(amount), reason=reason, force=force,
+            operator, row.tenant_id, of, parse_minor(amount), reason=reason, force=force,
             request_id=request_id,
         )
     )  # fmt: skip
@@ -106,11 +139,3 @@ def _request_id(of: str) -> UUID:
     known = tab.recall(name, new_id())
     tab.keep(name, known)
     return known
-
-
-def _cents(amount: str) -> int:
-    """What was typed as whole cents. Raises NotMoney or errors.BadInput."""
-    cents, rest = divmod(parse_usd(amount), _CENT_NUSD)
-    if rest:
-        raise errors.BadInput("A refund is in whole cents.", param="amount")
-    return cents

@@ -120,7 +120,13 @@ def _differences(found: tuple[Noted, ...]) -> None:
         ):
             with st.spinner("Comparing …"):
                 report = acts.attempt_alone(_compare)
-            if report is not None:
+            if report is not None and report.refused:
+                st.error(
+                    f"Stripe refused to list: {', '.join(report.refused)}. Look at the key's rights;"
+                    f" the rest was compared: {len(report.differences)} differences.",
+                    icon=":material/block:",
+                )
+            elif report is not None:
                 acts.done(f"Compared: {len(report.differences)} differences.")
         if not found:
             st.caption("No differences. Compared every hour and every night.")

@@ -9,8 +9,9 @@ import streamlit as st
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from core import db
 from core.analytics.overview import TenantRow
-from core.billing import credit
+from core.billing import credit, subscriptions
 from core.billing.sales_tables import CreditRequest
 from core.identity import tenants
 from core.identity.access import Operator
@@ -112,6 +113,12 @@ def _suspension(
                 f"Everybody in {plain(row.name)} is refused at once, in the browser and by API key."
                 " Answers that run are finished and charged. Chats, credit and keys are kept."
             )
+            if _has_plan(operator, row):
+                st.warning(
+                    "Its plan goes on at Stripe and is charged each month. Cancel the subscription"
+                    " there first if it is to end.",
+                    icon=":material/autorenew:",
+                )
         else:
             st.markdown(f"{plain(row.name)} may work again at once, with everything it had.")
         if st.button(f"{label} this tenant", type="primary", key=acts.fresh("suspension_now")):
@@ -120,6 +127,13 @@ def _suspension(
             )
             if said is not None:
                 acts.done(said)
+
+
+def _has_plan(operator: Operator, row: TenantRow) -> bool:
+    """Whether Stripe goes on charging this tenant for a plan."""
+    with db.transaction(operator) as session:
+        running = subscriptions.current(session, row.tenant_id)
+        return running is not None and running.status in subscriptions.LIVE
 
 
 def _switch(session: Session, operator: Operator, row: TenantRow, *, active: bool) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from core.billing import ledger
 from core.billing.balance import EXPIRING_DAYS, PACE_DAYS, Balance
 from core.billing.tables import Lot
 from core.identity.access import Principal
@@ -83,7 +84,7 @@ def expiring(who: Principal, balance: Balance) -> None:
 
 
 def lots(who: Principal, found: Sequence[Lot]) -> None:
-    """Every grant with what is left of it, the newest first."""
+    """Grants with what is left of each, the newest first; of very many, the newest only."""
     with st.container(border=True):
         st.markdown("**Your credit, grant by grant**")
         if not found:
@@ -112,6 +113,8 @@ def lots(who: Principal, found: Sequence[Lot]) -> None:
                 "expires": st.column_config.TextColumn("Expires"),
             },
         )  # fmt: skip
+        if len(found) == ledger.LOTS_MAX:
+            st.caption(f"These are the newest {ledger.LOTS_MAX}; the statement has them all.")
         st.caption(
             "What ends first is spent first; bonus and plan credit goes before bought credit."
         )

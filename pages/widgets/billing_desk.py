@@ -20,7 +20,6 @@ from core.billing.overview import Sales
 from core.billing.sales_tables import ORDER_PENDING, Order
 from core.billing.stripe_api import CardDeclined, StripeRefused
 from core.identity.access import Principal
-from core.money import NANO_PER_USD, show
 from pages.widgets import acts, redirect
 from pages.widgets import session as tab
 
@@ -28,7 +27,6 @@ CREDIT, PLAN, TOPUP = "Credit", "Plan", "Auto top-up"
 PAYMENTS, STATEMENT = "Payments", "Statement"
 SECTION = "section"
 _CLICKS = "billing_clicks"
-_NANO_PER_CENT = NANO_PER_USD // 100
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
@@ -46,11 +44,6 @@ class Desk:
     def sells(self) -> bool:
         """Whether this tenant can buy anything here."""
         return self.balance.mode == "prepaid" and stripe_api.configured()
-
-
-def price(amount_minor: int) -> str:
-    """Cents as money, for what is no Markdown."""
-    return show(amount_minor * _NANO_PER_CENT)
 
 
 def day(at: datetime, who: Principal) -> str:

@@ -10,6 +10,7 @@ import streamlit as st
 
 from core.billing import checkout, stripe_api
 from core.billing.sales_tables import Invoice, Order
+from core.money import show_minor
 from pages.widgets import acts, billing_desk, redirect, shown
 from pages.widgets.billing_desk import Desk
 from pages.widgets.text import plain
@@ -113,7 +114,7 @@ def _orders_table(desk: Desk) -> None:
 
 def _paid(order: Order) -> str:
     minor = order.price_minor if order.total_minor is None else order.total_minor
-    return billing_desk.price(minor)
+    return show_minor(minor)
 
 
 def _invoices(found: Sequence[Invoice], desk: Desk) -> None:
@@ -127,7 +128,7 @@ def _invoices(found: Sequence[Invoice], desk: Desk) -> None:
             {
                 "number": [invoice.number or "" for invoice in found],
                 "date": [billing_desk.day(invoice.created_at, desk.who) for invoice in found],
-                "total": [billing_desk.price(invoice.total_minor) for invoice in found],
+                "total": [show_minor(invoice.total_minor) for invoice in found],
                 "status": [_INVOICES.get(one.status, one.status) for one in found],
                 "link": pd.Series(links, dtype="object"),
             }

@@ -3,14 +3,12 @@ and in proportion, a downgrade or an end with the period that is paid."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from fractions import Fraction
 
 import streamlit as st
 
-from core.billing import subscriptions
+from core.billing import invoices, subscriptions
 from core.billing.overview import PlanCard
 from core.billing.sales_tables import Subscription
 from pages.widgets import acts, billing_desk, shown
@@ -23,6 +21,8 @@ def draw(desk: Desk) -> None:
     running = _running(desk)
     if running is not None:
         _standing(desk, running)
+    elif _is_withdrawn(desk):
+        _withdrawn(desk)
     elif desk.sales.subscription is None and desk.who.plan != subscriptions.FREE:
         title = plain(_title(desk, desk.who.plan))
         st.caption(f"Your team has {title} without a subscription: its limits, no monthly credit.")
@@ -35,17 +35,29 @@ def draw(desk: Desk) -> None:
     )
 
 
-def upgrade_nusd(now: Subscription, old_nusd: int, new_nusd: int, at: datetime) -> int:
-    """About what an upgrade credits: the difference for what is left of the period, rounded up."""
-    period = (now.period_end - now.period_start).total_seconds()
-    left = min(max((now.period_end - at).total_seconds(), 0), period)
-    share = Fraction(int(left), max(int(period), 1))
-    return max(0, math.ceil((new_nusd - old_nusd) * share))
-
-
 def _running(desk: Desk) -> Subscription | None:
     found = desk.sales.subscription
     return found if found is not None and found.status in subscriptions.LIVE else None
+
+
+def _is_withdrawn(desk: Desk) -> bool:
+    """Whether there is a plan that gives nothing now and keeps the team from buying another one."""
+    found = desk.sales.subscription
+    return found is not None and found.status in subscriptions.WITHDRAWN
+
+
+def _withdrawn(desk: Desk) -> None:
+    """A plan that was not paid, or is paused: how to be rid of it."""
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.warning(
+        "Your plan is not in force: it was not paid, or it is paused. Pay its invoice, or end it and"
+        " subscribe anew.",
+        width="stretch",
+    )
+    with row.popover("End this plan", key=acts.fresh("end_plan")):
+        st.markdown("The plan ends at once and cannot be resumed. Credit you bought stays.")
+        if st.button("End it now", type="primary", key=acts.fresh("end_plan_now")):
+            _do(lambda: subscriptions.cancel(desk.who), "The plan has ended.")
 
 
 def _current(desk: Desk, running: Subscription | None) -> str:
@@ -111,8 +123,12 @@ def _act(desk: Desk, card: PlanCard, running: Subscription | None) -> None:
     """The one thing that can be done with this plan now."""
     plan, is_free = card.offer.plan, card.offer.price_minor == 0
     if running is None:
-        if not is_free and st.button(
-            "Subscribe", icon=":material/autorenew:", width="stretch", key=f"subscribe_{plan}"
+        if (
+            not is_free
+            and not _is_withdrawn(desk)
+            and st.button(
+                "Subscribe", icon=":material/autorenew:", width="stretch", key=f"subscribe_{plan}"
+            )
         ):
             billing_desk.subscribe(desk, plan)
     elif running.cancel_at is not None or running.next_plan == plan:
@@ -146,9 +162,9 @@ def _change(desk: Desk, card: PlanCard, running: Subscription) -> None:
         label, icon=f":material/{icon}:", width="stretch", key=acts.fresh(f"change_{offer.plan}")
     ):
         if is_upgrade:
-            added = upgrade_nusd(
-                running, held.allowance_nusd if held else 0, offer.allowance_nusd,
-                datetime.now(UTC),
+            added = invoices.upgrade_ahead_nusd(
+                held.allowance_nusd if held else 0, offer.allowance_nusd, datetime.now(UTC),
+                running.period_end,
             )  # fmt: skip
             st.markdown(
                 f"From now on {plain(offer.title)}. The difference for the time until **{ends}** is"

@@ -13,6 +13,7 @@ from core import db
 from core.billing import statement
 from core.billing.statement import KINDS, Line, Statement, StatementAsk
 from core.identity.access import Principal
+from core.money import show_minor
 from pages.widgets import billing_desk, redirect, shown
 from pages.widgets import session as tab
 from pages.widgets.text import plain
@@ -175,7 +176,7 @@ def details(who: Principal, line: Line) -> None:
         facts |= {
             "Order": order.title or shown.NONE, "Invoice": order.invoice_number or shown.NONE,
             "Paid": shown.NONE if order.total_minor is None
-            else billing_desk.price(order.total_minor),
+            else show_minor(order.total_minor),
             "Order id": str(order.order_id) if order.order_id else shown.NONE,
         }  # fmt: skip
     if (grant := line.grant) is not None:

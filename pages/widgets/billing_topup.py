@@ -8,16 +8,14 @@ import hashlib
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from core import errors
 from core.billing import topups
 from core.billing.ledger import BILLING
 from core.billing.sales_tables import AutoTopup
-from core.money import NANO_PER_USD, NotMoney, exact, parse_usd
+from core.money import NANO_PER_CENT, NotMoney, exact, parse_minor, show_minor
 from pages.widgets import acts, billing_desk, shown
 from pages.widgets.billing_desk import Desk
 from pages.widgets.text import plain
 
-_NANO_PER_CENT = NANO_PER_USD // 100
 _THRESHOLD, _AMOUNT, _CAP = "5.00", "20.00", "100.00"
 
 
@@ -42,14 +40,10 @@ def draw(desk: Desk) -> None:
 def consent(team: str, card: str, threshold_nusd: int, amount_minor: int, cap_minor: int) -> str:
     """What the buyer agrees to, as it is shown and kept."""
     return (
-        f"I agree that {team} is charged ${_usd(amount_minor)} on {card} without being asked again"
-        f" whenever less than ${_usd(threshold_nusd // _NANO_PER_CENT)} of credit is left, at most"
-        f" ${_usd(cap_minor)} a day, until I switch this off."
+        f"I agree that {team} is charged {show_minor(amount_minor)} on {card} without being asked again"
+        f" whenever less than {show_minor(threshold_nusd // NANO_PER_CENT)} of credit is left, at most"
+        f" {show_minor(cap_minor)} a day, until I switch this off."
     )
-
-
-def _usd(amount_minor: int) -> str:
-    return f"{amount_minor // 100:,}.{amount_minor % 100:02}"
 
 
 def _state(row: AutoTopup | None, place: st.delta_generator.DeltaGenerator) -> None:
@@ -93,17 +87,17 @@ def _form(desk: Desk, row: AutoTopup | None) -> None:
             key=acts.fresh("topup_threshold"), max_chars=20,
         )  # fmt: skip
         amount = st.text_input(
-            "Buy for, in USD", _usd(row.amount_minor) if row else _AMOUNT,
+            "Buy for, in USD", shown.typed_cents(row.amount_minor) if row else _AMOUNT,
             key=acts.fresh("topup_amount"), max_chars=20,
         )  # fmt: skip
         cap = st.text_input(
-            "At most a day, in USD", _usd(row.daily_cap_minor) if row else _CAP,
+            "At most a day, in USD", shown.typed_cents(row.daily_cap_minor) if row else _CAP,
             key=acts.fresh("topup_cap"), max_chars=20,
         )  # fmt: skip
     try:
-        threshold_nusd = _minor(threshold) * _NANO_PER_CENT
-        amount_minor, cap_minor = _minor(amount), _minor(cap)
-    except (NotMoney, errors.BadInput):
+        threshold_nusd = parse_minor(threshold) * NANO_PER_CENT
+        amount_minor, cap_minor = parse_minor(amount), parse_minor(cap)
+    except NotMoney:
         st.warning("Amounts are written in whole cents of USD, such as 20.00.")
         return
     words = consent(
@@ -124,11 +118,3 @@ def _form(desk: Desk, row: AutoTopup | None) -> None:
     if said is not None:
         left = shown.usd(threshold_nusd)
         acts.done(f"Automatic top-up is on: it buys when less than {left} is left.")
-
-
-def _minor(text: str) -> int:
-    """A person's USD as whole cents. Raises NotMoney and errors.BadInput."""
-    amount_nusd = parse_usd(text)
-    if amount_nusd % _NANO_PER_CENT:
-        raise errors.BadInput("An amount of money has whole cents.")
-    return amount_nusd // _NANO_PER_CENT

@@ -3,7 +3,6 @@ shows; whether a call may be made is the gate's to say."""
 
 from __future__ import annotations
 
-from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -16,10 +15,8 @@ from core.billing import ledger
 from core.billing.ledger import Wallet
 from core.identity.access import Principal
 from core.identity.limits import LimitName
-from core.money import exact, show
+from core.money import NANO_PER_CENT, exact, show, show_minor
 from pages.widgets.text import clean
-
-_CENT_NUSD = 10_000_000
 
 
 def balance(who: Principal) -> None:
@@ -62,7 +59,7 @@ def left(who: Principal, slot: DeltaGenerator) -> None:
 
 def cents(amount_nusd: int) -> str:
     """Money at a glance: whole cents, rounded down, so that it never promises what is not there."""
-    return f"${Decimal(amount_nusd // _CENT_NUSD) / 100:,.2f}"
+    return show_minor(amount_nusd // NANO_PER_CENT)
 
 
 def _tightest(month: MonthUse) -> LimitUse | None:

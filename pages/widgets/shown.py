@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
-from core.money import NANO_PER_USD, exact, show
+from core.money import exact, show, show_minor
 from pages.widgets.text import plain
 
 NONE = "\N{EN DASH}"
@@ -21,7 +21,12 @@ def usd(amount_nusd: int) -> str:
 
 def cents(amount_minor: int) -> str:
     """Money paid, in cents, safe within Markdown."""
-    return usd(amount_minor * (NANO_PER_USD // 100))
+    return show_minor(amount_minor).replace("$", "\\$")
+
+
+def typed_cents(amount_minor: int | None) -> str:
+    """Money paid as a person types it into a field; nothing for None."""
+    return "" if amount_minor is None else show_minor(amount_minor).removeprefix("$")
 
 
 def usd_exact(amount_nusd: int) -> str:

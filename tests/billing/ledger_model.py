@@ -17,6 +17,7 @@ class Model:
     debt: int = 0
     receivable: int = 0
     frozen: bool = False
+    forgiven: int = 0
     settled: dict[str, int] = field(default_factory=dict)  # by what, the newest last
 
     @property
@@ -45,11 +46,11 @@ class Model:
 
     def refill(self, amount: int, *, call: bool) -> None:
         amount -= self._less("debt", amount)
-        if call:
-            amount -= self._less("receivable", amount)
+        amount -= self._less("receivable" if call else "forgiven", amount)
         back = self._less("used", amount)
         self.lots += back
         amount -= back
+        amount -= self._less("forgiven", amount)
         amount -= self._less("receivable", amount)
         for what in reversed(list(self.settled)):
             taken = min(self.settled[what], amount)
@@ -81,7 +82,21 @@ class Model:
         self.receivable -= amount
         self.settled[what] = self.settled.pop(what, 0) + amount
 
-    def _less(self, name: Literal["debt", "receivable", "used"], amount: int) -> int:
+    def pay(self, amount: int) -> None:
+        late = min(amount - min(amount, self.receivable), self.settled.get("bad_debt", 0))
+        if late:
+            self.settled["bad_debt"] -= late
+            self.receivable += late
+        if due := min(amount, self.receivable):
+            self.settle("payment", due)
+        if amount > due:
+            self.grant(amount - due)
+
+    def forgive(self) -> None:
+        self.forgiven += self.debt
+        self.debt = 0
+
+    def _less(self, name: Literal["debt", "receivable", "used", "forgiven"], amount: int) -> int:
         taken = min(amount, int(getattr(self, name)))
         setattr(self, name, getattr(self, name) - taken)
         return taken

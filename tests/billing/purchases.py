@@ -128,19 +128,19 @@ def audited(tenant_id: UUID) -> list[str]:
         return list(session.scalars(rows, {"t": tenant_id}))
 
 
-def offences(tenant_id: UUID) -> list[str]:
-    """Which invariants the tenant's books break."""
+def offences(*tenant_ids: UUID) -> list[str]:
+    """Which invariants these tenants' books break."""
     with db.transaction(BILLING) as session:
         ids = session.scalars(
             text(
-                "select tenant_id::text from app.accounts where tenant_id = :t union all"
-                " select lot_id::text from app.lots where tenant_id = :t union all"
-                " select call_id::text from app.holds where tenant_id = :t union all"
-                " select order_id::text from app.orders where tenant_id = :t union all"
-                " select stripe_id from app.fulfilments where tenant_id = :t union all"
-                " select payment_intent_id from app.payments where tenant_id = :t"
+                "select tenant_id::text from app.accounts where tenant_id = any(:t) union all"
+                " select lot_id::text from app.lots where tenant_id = any(:t) union all"
+                " select call_id::text from app.holds where tenant_id = any(:t) union all"
+                " select order_id::text from app.orders where tenant_id = any(:t) union all"
+                " select stripe_id from app.fulfilments where tenant_id = any(:t) union all"
+                " select payment_intent_id from app.payments where tenant_id = any(:t)"
             ),
-            {"t": tenant_id},
+            {"t": list(tenant_ids)},
         ).all()
     with db.transaction(BILLING) as session:
         found = invariants.check(session)

@@ -47,6 +47,8 @@ _PRICES = (
     ("price_1SUsubB7WZ01zgkWproM20", "plan", "starter", 2000, 20),
     ("price_1SUsubB7WZ01zgkWteamM50", "plan", "pro", 5000, 50),
 )
+PAID, LAST = "checkout.session.completed.paid", "customer.subscription.deleted.payment_failed"
+WON, LOST = "charge.dispute.closed.won", "charge.dispute.closed.lost"
 OF_ANOTHER = (
     "payment_intent.payment_failed.authentication_required",
     "payment_intent.requires_action",

@@ -106,6 +106,28 @@ def test_a_canceled_order_cannot_be_paid(stripe: Stripe, place: Place) -> None:
     assert state_of(order) == "canceled"
 
 
+def test_a_package_whose_price_was_archived_is_sold_at_a_new_one(
+    stripe: Stripe, place: Place
+) -> None:
+    first = click(place)
+    world = stripe.sandbox.world
+    for _ in range(2):  # also when it is the price made for the same amount a moment ago
+        lost = price_of(first)
+        with world.lock:
+            world.store.get("price", lost)["active"] = False
+        order = click(place)
+        assert price_of(order) != lost
+        first = order
+    stripe.sandbox.pay(session_of(order))
+    stripe.deliver()
+    assert (state_of(order), wallet(place.tenant_id).posted_nusd) == ("fulfilled", 55 * USD)
+
+
+def price_of(order: Order) -> str:
+    assert order.price_id is not None
+    return order.price_id
+
+
 @pytest.mark.parametrize("fault", ["lost", "500", "reset"])
 def test_the_next_press_after_an_outage_leads_to_one_page(
     stripe: Stripe, place: Place, fault: str

@@ -63,7 +63,7 @@ def correct(call: OpenCall, amount_nusd: int) -> None:
 
 def left(place: Place) -> dict[UUID, int]:
     with db.transaction(TESTS) as session:
-        return {lot.lot_id: lot.remaining_nusd for lot in ledger.lots(session, place.tenant_id)}
+        return {lot.lot_id: lot.remaining_nusd for lot in ledger.lots(session, place.tenant_id, limit=None)}
 
 
 def sums(place: Place) -> Figures:
@@ -243,6 +243,81 @@ def test_a_call_that_cost_less_after_it_was_written_off_was_written_off_too_high
     assert_sound(place.tenant_id)
 
 
+def write_off_debt(place: Place, key: str) -> Entry | None:
+    with db.transaction(TESTS) as session:
+        return ledger.write_off_debt(session, place.tenant_id, key=key, actor="t", reason="r")
+
+
+def test_debt_is_written_off_once() -> None:
+    place = make_place(credit_usd=0)
+    assert write_off_debt(place, "none") is None
+    lot = grant(place, 5_000_000, "k")
+    spend(place, 5_000_000)
+    revoke(place, lot, 4_000_000)
+    entry = write_off_debt(place, "k")
+    assert entry is not None
+    assert (entry.kind, entry.contra, entry.amount_nusd) == ("write_off", "bad_debt", 4_000_000)
+    assert sums(place) == Figures(0, 0, 0, 0)
+    revoke(place, lot, 1_000_000, "r2")
+    again = write_off_debt(place, "k")
+    assert again is not None
+    assert (again.seq, sums(place).debt) == (entry.seq, 1_000_000)
+    assert_sound(place.tenant_id)
+
+
+def test_a_dispute_won_after_its_debt_was_written_off_brings_no_credit() -> None:
+    place = make_place(credit_usd=0)
+    lot = grant(place, 9_000_000, "k")
+    spend(place, 6_000_000)
+    revoke(place, lot, 9_000_000)
+    write_off_debt(place, "k")
+    reinstate(place, lot, 9_000_000)
+    assert (left(place), sums(place)) == ({lot: 3_000_000}, Figures(3_000_000, 0, 0, 0))
+    assert_sound(place.tenant_id)
+
+
+def test_a_call_that_cost_less_fills_its_lots_before_it_shrinks_the_write_off_of_its_debt() -> None:
+    place = make_place(credit_usd=0)
+    grant(place, 3_000_000, "k")
+    call = spend(place, 8_000_000)
+    write_off_debt(place, "k")
+    correct(call, 1_000_000)
+    with db.transaction(TESTS) as session:
+        rest = text("select sum(amount_nusd) from app.entries where tenant_id = :t and kind = :k")
+        kept = session.scalar(rest, {"t": place.tenant_id, "k": "write_off"})
+    assert (sums(place), kept) == (Figures(3_000_000, 0, 0, 0), 1_000_000)
+    assert_sound(place.tenant_id)
+
+
+def test_an_invoice_paid_after_it_was_written_off_brings_no_credit() -> None:
+    place = make_place(credit_usd=0, mode="postpaid", credit_limit_nusd=50_000_000)
+    spend(place, 5_000_000)
+    write_off(place, "bad_debt", "k")
+    spend(place, 1_000_000)
+    for _ in range(2):
+        assert pay(place, 4_000_000).amount_nusd == 4_000_000
+    assert (sums(place), left(place)) == (Figures(0, 0, 0, 0), {})
+    with db.transaction(TESTS) as session:
+        rest = text("select sum(amount_nusd) from app.entries where tenant_id = :t and kind = :k")
+        kept = session.scalar(rest, {"t": place.tenant_id, "k": "write_off"})
+    assert kept == 2_000_000
+    pay(place, 3_000_000, "in_2")
+    assert (sums(place).posted, list(left(place).values())) == (1_000_000, [1_000_000])
+    assert_sound(place.tenant_id)
+
+
+def test_show_back_and_debt_that_were_written_off_are_not_paid_by_an_invoice() -> None:
+    place = make_place(credit_usd=0, mode="internal")
+    lot = grant(place, 3_000_000, "k")
+    spend(place, 5_000_000)
+    write_off(place, "show_back", "k")
+    revoke(place, lot, 3_000_000)
+    write_off_debt(place, "d")
+    pay(place, 4_000_000)
+    assert sums(place) == Figures(4_000_000, 0, 0, 0)
+    assert_sound(place.tenant_id)
+
+
 def test_a_floor_of_zero_is_refused_while_something_is_receivable() -> None:
     place = make_place(credit_usd=0, mode="postpaid", credit_limit_nusd=50_000_000)
     spend(place, 5_000_000)
@@ -265,6 +340,7 @@ def test_a_floor_of_zero_is_refused_while_something_is_receivable() -> None:
         "reinstate_lot(:t, :t, 1, 'k', 'a', 'r')",
         "receive_payment(:t, :t, 1, 50, 'a', 'b', 'k', 'a', 'r')",
         "write_off(:t, 'bad_debt', 'k', 'a', 'r')",
+        "write_off_debt(:t, 'k', 'a', 'r')",
         "set_floor(:t, -5)",
         "set_frozen(:t, false)",
         "clawed_back(:t, :t)",

@@ -12,13 +12,15 @@ from core import db, errors
 from core.billing import ledger, refunds
 from core.billing.effects import Handled, Waits
 from core.billing.ledger import BILLING
-from core.billing.sales_tables import Payment
+from core.billing.sales_tables import AutoTopup, Payment
 from core.db import new_id
+from tests.billing.books import a_topup
 from tests.billing.purchases import (
     USD,
     a_dispute,
     a_refund,
     alarms,
+    audited,
     buy,
     fulfil,
     hear,
@@ -131,6 +133,55 @@ def test_an_early_warning_is_told_and_books_nothing(place: Place) -> None:
     assert moves(place.tenant_id) == []
 
 
+def test_a_dispute_switches_automatic_top_ups_off_until_the_buyer_agrees_anew(place: Place) -> None:
+    payment, dispute_id = buy(place), f"du_{new_id().hex}"
+    a_topup(place)
+    hear(a_dispute(payment, 5000, "warning_needs_response", dispute_id=dispute_id))
+    assert topup(place) == (True, None)
+    hear(a_dispute(payment, 5000, dispute_id=dispute_id))
+    assert topup(place) == (False, "A payment is disputed.")
+    assert audited(place.tenant_id)[-1] == "topup.stop"
+    agree_anew(place)
+    for status in ("under_review", "needs_response", "won"):
+        hear(a_dispute(payment, 5000, status, dispute_id=dispute_id))
+        assert topup(place) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("told", "enabled"),
+    [(("won", "needs_response"), False), (("lost",), False), (("prevented",), True),
+     (("warning_closed", "warning_needs_response"), True)],
+)  # fmt: skip
+def test_top_ups_end_as_off_in_any_order_of_a_disputes_life(
+    place: Place, told: tuple[str, ...], enabled: bool
+) -> None:
+    payment, dispute_id = buy(place), f"du_{new_id().hex}"
+    a_topup(place)
+    for status in told:
+        hear(a_dispute(payment, 5000, status, dispute_id=dispute_id))
+    assert topup(place)[0] is enabled
+
+
+def test_a_top_up_that_was_off_keeps_its_reason(place: Place) -> None:
+    payment = buy(place)
+    a_topup(place, enabled=False, stopped_reason="No card.")
+    hear(a_dispute(payment, 5000))
+    assert topup(place) == (False, "No card.")
+    assert "topup.stop" not in audited(place.tenant_id)
+
+
+def topup(place: Place) -> tuple[bool, str | None]:
+    with db.transaction(BILLING) as session:
+        row = session.get_one(AutoTopup, place.tenant_id)
+        return row.enabled, row.stopped_reason
+
+
+def agree_anew(place: Place) -> None:
+    with db.transaction(BILLING) as session:
+        row = session.get_one(AutoTopup, place.tenant_id)
+        row.enabled, row.stopped_reason = True, None
+
+
 _REFUND_LIVES = (("pending", "succeeded"), ("pending", "succeeded", "failed"), ("succeeded",),
                  ("requires_action", "canceled"))  # fmt: skip
 _DISPUTE_LIVES = (("needs_response", "under_review", "won"), ("needs_response", "lost"),
@@ -190,5 +241,5 @@ def test_any_order_of_any_of_it_ends_the_same(
 def _owed(tenant_id: UUID) -> int:
     """What the lots cannot cover of the balance, from the lots themselves."""
     with db.transaction(BILLING) as session:
-        left = sum(lot.remaining_nusd for lot in ledger.lots(session, tenant_id))
+        left = sum(lot.remaining_nusd for lot in ledger.lots(session, tenant_id, limit=None))
         return left - ledger.wallet(session, tenant_id).posted_nusd

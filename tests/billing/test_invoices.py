@@ -15,6 +15,7 @@ from core.billing.effects import Effect, Handled, Ignored, Waits
 from core.billing.ledger import BILLING
 from core.billing.sales_tables import OfferPrice, Payment
 from core.billing.stripe_objects import Invoice, InvoiceLine, InvoicePayment, Refund
+from core.billing.tables import Lot
 from core.money import NANO_PER_USD
 from tests.billing import plans
 from tests.billing.plans import a_customer, a_payment, an_invoice, granted_usd, own
@@ -61,12 +62,35 @@ def alarms(name: str) -> float:
     return telemetry.registry.get_sample_value("purser_alarms_total", {"name": name}) or 0
 
 
+def assert_ends(lot: Lot, until: datetime) -> None:
+    """It ends with three days of grace after its period, or after now when that is over."""
+    begins = max(until, datetime.now(UTC))
+    assert lot.expires_at is not None
+    assert abs(lot.expires_at - begins - timedelta(days=3)) < timedelta(minutes=1)
+
+
+def test_a_month_paid_when_it_is_over_can_be_used_for_the_days_of_grace() -> None:
+    place = a_customer()
+    first, now = an_invoice(place, FIRST), datetime.now(UTC)
+    late = replace(
+        first.lines[0], period_start=now - timedelta(days=60), period_end=now - timedelta(days=30)
+    )
+    tell(replace(first, lines=(late,)))
+    (lot,) = plans.lots(place)
+    assert_ends(lot, late.period_end)
+    ledger.expire()
+    spend(place, "0.01")
+    assert posted_usd(place) == 19
+    tell(replace(first, lines=(late,)))
+    assert [one.expires_at for one in plans.lots(place)] == [lot.expires_at]
+
+
 def test_a_paid_month_brings_its_credit_until_the_period_ends_plus_grace() -> None:
     place = a_customer()
     assert tell_fixture(place, FIRST) == Handled("$20.00 granted")
     (lot,) = plans.lots(place)
     assert lot.granted_nusd == 20 * USD
-    assert lot.expires_at == datetime(2026, 12, 17, 12, tzinfo=UTC) + timedelta(days=3)
+    assert_ends(lot, datetime(2026, 12, 17, 12, tzinfo=UTC))
     (done,) = plans.fulfilments(place)
     assert (lot.source_type, lot.source_id) == ("invoice_line", done.stripe_id)
     assert done.invoice_id == own(place, "in_1SUw0SB7WZ01zgkWsubFirst")
@@ -126,7 +150,7 @@ def test_an_upgrade_with_twenty_of_thirty_days_left_brings_two_thirds_of_the_dif
     assert tell_fixture(place, UPGRADE) == Handled("$20.00 granted")
     (lot,) = plans.lots(place)
     assert lot.granted_nusd == 20 * USD
-    assert lot.expires_at == datetime(2026, 12, 17, 12, tzinfo=UTC) + timedelta(days=3)
+    assert_ends(lot, datetime(2026, 12, 17, 12, tzinfo=UTC))
     assert (lot.source_type, lot.source_id) == (
         "invoice",
         own(place, "in_1SUz9pB7WZ01zgkWsubUpgrd"),
@@ -158,6 +182,12 @@ def test_the_rest_of_a_month_is_exact_and_rounded_up_once(
     if end.month == 3:  # a month before 31 March is 28 February: 31 days
         assert end - timedelta(days=31) == datetime(2026, 2, 28, tzinfo=UTC)
     assert invoices.upgrade_nusd(parts) == granted_nusd
+    assert invoices.upgrade_ahead_nusd(old_nusd, new_nusd, start, end) == granted_nusd
+
+
+def test_an_upgrade_when_the_period_is_over_brings_nothing_of_it() -> None:
+    end = datetime(2026, 12, 17, tzinfo=UTC)
+    assert invoices.upgrade_ahead_nusd(0, 10, end + timedelta(days=1), end) == 0
 
 
 def test_a_prorated_downgrade_and_an_upgrade_from_an_unknown_price_bring_nothing() -> None:

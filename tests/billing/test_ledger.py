@@ -180,6 +180,25 @@ def test_promotions_are_spent_before_purchases() -> None:
     assert left == {"purchase": 10_000_000, "promo": 9_000_000}
 
 
+def test_of_very_many_lots_the_newest_are_read_unless_all_are_asked_for() -> None:
+    place = make_place(credit_usd=0)
+    with db.transaction(TESTS) as session:
+        for number in range(ledger.LOTS_MAX + 1):
+            ledger.grant(
+                session, place.tenant_id, 1 + number, kind="promo", key=str(number), actor="t",
+                reason="r",
+            )  # fmt: skip
+        oldest_first = text(
+            "update app.lots set effective_at = effective_at + granted_nusd * interval '1 ms'"
+            " where tenant_id = :t"
+        )
+        session.execute(oldest_first, {"t": place.tenant_id})
+        newest = [lot.granted_nusd for lot in ledger.lots(session, place.tenant_id)]
+        every = [lot.granted_nusd for lot in ledger.lots(session, place.tenant_id, limit=None)]
+    assert newest == every[:-1] == list(range(ledger.LOTS_MAX + 1, 1, -1))
+    assert every[-1] == 1
+
+
 def test_a_lot_cannot_be_revoked_by_more_than_it_granted() -> None:
     place = make_place(credit_usd=1)
     with db.transaction(TESTS) as session:

@@ -154,7 +154,7 @@ class LedgerMachine(RuleBasedStateMachine):
         with db.transaction(TESTS) as session:
             open_lots = [
                 (lot, lot.granted_nusd - ledger.clawed_back(session, self.tenant, lot.lot_id))
-                for lot in ledger.lots(session, self.tenant)
+                for lot in ledger.lots(session, self.tenant, limit=None)
             ]
         open_lots = [(lot, most) for lot, most in open_lots if most > 0]
         if not open_lots:
@@ -176,7 +176,7 @@ class LedgerMachine(RuleBasedStateMachine):
         with db.transaction(TESTS) as session:
             taken = [
                 (lot, ledger.clawed_back(session, self.tenant, lot.lot_id))
-                for lot in ledger.lots(session, self.tenant)
+                for lot in ledger.lots(session, self.tenant, limit=None)
             ]
         taken = [(lot, most) for lot, most in taken if most > 0]
         if not taken:
@@ -222,7 +222,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(amount=AMOUNTS, again=st.booleans())
     def receive_payment(self, amount: int, again: bool) -> None:
-        key, due = str(new_id()), min(amount, self.model.receivable)
+        key = str(new_id())
         self._book(
             lambda session: (
                 ledger.receive_payment(
@@ -237,10 +237,7 @@ class LedgerMachine(RuleBasedStateMachine):
             ),
             again=again,
         )
-        if due:
-            self.model.settle("payment", due)
-        if amount > due:
-            self.model.grant(amount - due)
+        self.model.pay(amount)
 
     @rule(contra=st.sampled_from(["show_back", "bad_debt"]), again=st.booleans())
     def write_off(self, contra: Literal["show_back", "bad_debt"], again: bool) -> None:
@@ -256,6 +253,18 @@ class LedgerMachine(RuleBasedStateMachine):
         self._book(book, again=again)
         if amount:
             self.model.settle(contra, amount)
+
+    @rule(again=st.booleans())
+    def write_off_debt(self, again: bool) -> None:
+        key, amount = str(new_id()), self.model.debt
+
+        def book(session: Session) -> int | None:
+            entry = ledger.write_off_debt(session, self.tenant, key=key, actor="t", reason="r")
+            assert (None if entry is None else entry.amount_nusd) == (amount or None)
+            return None if entry is None else entry.seq
+
+        self._book(book, again=again)
+        self.model.forgive()
 
     @rule(frozen=st.booleans())
     def freeze(self, frozen: bool) -> None:
@@ -308,6 +317,7 @@ class LedgerMachine(RuleBasedStateMachine):
             dice.choice([
                 lambda: self.receive_payment(amount=amount, again=again),
                 lambda: self.write_off(contra=dice.choice(["show_back", "bad_debt"]), again=again),
+                lambda: self.write_off_debt(again=again),
             ])()  # fmt: skip
         elif step == "rest":
             dice.choice([
@@ -324,7 +334,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _expired(self) -> int:
         with db.transaction(TESTS) as session:
-            lots = ledger.lots(session, self.tenant)
+            lots = ledger.lots(session, self.tenant, limit=None)
         now = datetime.now(UTC)
         return sum(lot.remaining_nusd for lot in lots if lot.expires_at and lot.expires_at <= now)
 

@@ -159,13 +159,100 @@ def test_to_internal_budgets_gate_and_credit_stays() -> None:
     assert deferred(place.tenant_id) == []
 
 
-def test_debt_stays_debt_in_every_mode() -> None:
+@pytest.mark.parametrize("mode", ["postpaid", "internal"])
+def test_debt_keeps_a_tenant_prepaid_until_it_is_paid_or_written_off(mode: str) -> None:
     place = make_place(credit_usd=1)
     spend(place, "3")
-    switch(place, "postpaid", credit_limit_nusd=20 * USD)
-    assert wallet(place.tenant_id).debt_nusd == 2 * USD
+    more = {"credit_limit_nusd": 20 * USD} if mode == "postpaid" else {}
+    with pytest.raises(errors.Conflict, match="debt"):
+        switch(place, mode, **more)
+    assert (mode_of(place.tenant_id), wallet(place.tenant_id).debt_nusd) == ("prepaid", 2 * USD)
+    switch(place, mode, write_off=True, **more)
+    assert written_off(place.tenant_id) == [("bad_debt", 2 * USD)]
+    assert last_change(place.tenant_id)[1]["written_off_nusd"] == 2 * USD
+    spend(place, "0.01")
+    assert wallet(place.tenant_id).debt_nusd == 0
+    assert wallet(place.tenant_id).receivable_nusd == USD // 100
+    assert offences(place.tenant_id) == []
+
+
+def test_debt_of_a_tenant_that_becomes_prepaid_stays_since_it_can_buy() -> None:
+    place = in_mode("postpaid", credit_limit_nusd=20 * USD)
+    with db.transaction(BILLING) as session:
+        lot = ledger.grant(
+            session, place.tenant_id, USD, kind="manual", key="k", actor="t", reason="r"
+        ).lot_id
+        assert lot is not None
+    spend(place, "1")
+    with db.transaction(BILLING) as session:
+        ledger.revoke(session, place.tenant_id, lot, USD, key="k", actor="t", reason="r")
+    switch(place, "prepaid", write_off=True)
+    assert wallet(place.tenant_id).debt_nusd == USD
+    assert written_off(place.tenant_id) == []
+
+
+def limit(place: Place, limit_nusd: Any) -> None:
+    with db.transaction(OPERATOR) as session:
+        accounts.set_credit_limit(session, OPERATOR, place.tenant_id, limit_nusd)
+
+
+def test_another_limit_holds_from_the_next_call_on_and_is_audited() -> None:
+    place = in_mode("postpaid", credit_limit_nusd=4 * USD)
+    spend(place, "3")
+    limit(place, 10 * USD)
+    assert wallet(place.tenant_id).available_nusd == 7 * USD
+    limit(place, 2 * USD)  # less than is used: allowed, and new calls wait
+    assert (floor(place.tenant_id), wallet(place.tenant_id).available_nusd) == (-2 * USD, 0)
     with pytest.raises(errors.InsufficientCredit):
         spend(place, "0.01")
+    with db.transaction(BILLING) as session:
+        found = session.execute(
+            text(
+                "select actor, before, after from app.audit_log where of_tenant = :t"
+                " and action = 'tenant.credit_limit' order by audit_id"
+            ),
+            {"t": place.tenant_id},
+        ).all()
+    assert [(row.before["credit_limit_nusd"], row.after["credit_limit_nusd"]) for row in found] == [
+        (4 * USD, 10 * USD), (10 * USD, 2 * USD),
+    ]  # fmt: skip
+    assert mode_of(place.tenant_id) == "postpaid" and deferred(place.tenant_id) == []
+    assert offences(place.tenant_id) == []
+
+
+@pytest.mark.parametrize("mode", ["prepaid", "internal"])
+@pytest.mark.parametrize("limit_nusd", [0, USD])
+def test_only_a_postpaid_tenant_gets_another_limit(mode: str, limit_nusd: int) -> None:
+    place = in_mode(mode)
+    before = floor(place.tenant_id)
+    with pytest.raises(errors.BadInput):
+        limit(place, limit_nusd)
+    assert floor(place.tenant_id) == before
+    assert "tenant.credit_limit" not in audited(place.tenant_id)
+
+
+@pytest.mark.parametrize("limit_nusd", [-1, 10**18, 1.5])
+def test_a_limit_that_cannot_be_changes_nothing(limit_nusd: Any) -> None:
+    place = in_mode("postpaid", credit_limit_nusd=USD)
+    with pytest.raises(errors.BadInput):
+        limit(place, limit_nusd)
+    assert floor(place.tenant_id) == -USD
+
+
+def test_no_limit_at_all_waits_until_everything_is_paid() -> None:
+    place = in_mode("postpaid", credit_limit_nusd=USD)
+    spend(place, "0.5")
+    with pytest.raises(errors.Conflict):
+        limit(place, 0)
+    assert floor(place.tenant_id) == -USD
+
+
+def test_nobody_but_an_operator_sets_a_limit() -> None:
+    place = in_mode("postpaid", credit_limit_nusd=USD, role="admin")
+    with pytest.raises(errors.Forbidden), db.transaction(BILLING) as session:
+        accounts.set_credit_limit(session, place.who, place.tenant_id, 9 * USD)
+    with pytest.raises(errors.NotFound), db.transaction(BILLING) as session:
+        accounts.set_credit_limit(session, BILLING, UUID(int=7), USD)
 
 
 @pytest.mark.parametrize(

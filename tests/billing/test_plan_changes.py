@@ -8,11 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from core import db, errors
 from core.billing import offers, stripe_api, stripe_objects, subscriptions
 from core.billing.ledger import BILLING
-from core.billing.sales_tables import Invoice
+from core.billing.sales_tables import Invoice, OfferPrice, Subscription
 from core.billing.stripe_api import CardDeclined, MirroredPrice, StripeRefused
 from core.identity.access import Role
 from tests.billing import plans
@@ -29,12 +30,13 @@ class Desk:
     """A Stripe with one subscription, that does what it is asked unless told otherwise."""
 
     now: stripe_objects.Subscription
+    edition: str = ""
     asked: list[tuple[object, ...]] = field(default_factory=list)
     refusal: Exception | None = None
     is_paid: bool = True
 
     def mirror_price(self, *, kind: str, code: str, **_: object) -> MirroredPrice:
-        return MirroredPrice(f"purser_{kind}_{code}", f"price_mirrored_{code}")
+        return MirroredPrice(f"purser_{kind}_{code}", f"price_mirrored_{code}{self.edition}")
 
     def subscription(self, subscription_id: str) -> stripe_objects.Subscription:
         return self.now
@@ -50,6 +52,10 @@ class Desk:
     ) -> stripe_objects.Subscription:
         self.asked.append((cancel, key))
         return self._done(cancel_at=self.now.period_end if cancel else None)
+
+    def cancel_now(self, subscription_id: str) -> stripe_objects.Subscription:
+        self.asked.append(("now", subscription_id))
+        return self._done(status="canceled", ended_at=self.now.period_start)
 
     def _done(self, **changes: Any) -> stripe_objects.Subscription:
         if self.refusal is not None:
@@ -144,6 +150,36 @@ def test_an_upgrade_while_a_downgrade_waits_starts_from_the_plan_in_force(
     assert plan_of(it.place) == "enterprise"
 
 
+@pytest.mark.parametrize("plan", ["pro", "enterprise"])
+def test_who_stays_keeps_the_price_of_before_though_the_plan_costs_more_now(
+    on: Callable[[str], Counter], plan: str
+) -> None:
+    it = on("pro")
+    it.change("starter")
+    it.read()
+    it.desk.asked.clear()
+    assert row_of(it.place).held_price_id == "price_mirrored_pro"
+    it.desk.edition = "_dearer"
+    with db.transaction(BILLING) as session:
+        session.execute(update(OfferPrice).where(OfferPrice.current).values(current=False))
+    it.change(plan)
+    prices = [asked[0] for asked in it.desk.asked]
+    assert prices == ["price_mirrored_pro", "price_mirrored_enterprise_dearer"][: len(prices)]
+    assert (plan_of(it.place), row_of(it.place).held_price_id) == (plan, None)
+    assert it.desk.now.price_id == prices[-1]
+
+
+def test_a_second_downgrade_keeps_the_price_of_the_plan_in_force(
+    on: Callable[[str], Counter],
+) -> None:
+    it = on("enterprise")
+    it.change("pro")
+    it.change("starter")
+    assert row_of(it.place).held_price_id == "price_mirrored_enterprise"
+    it.change("enterprise")
+    assert it.desk.now.price_id == "price_mirrored_enterprise"
+
+
 def test_an_upgrade_whose_payment_fails_changes_nothing_and_says_so(
     on: Callable[[str], Counter],
 ) -> None:
@@ -212,7 +248,7 @@ def test_cancelling_ends_with_the_period_and_can_be_undone(on: Callable[[str], C
     ]  # fmt: skip
 
 
-def test_an_unpaid_invoice_blocks_an_upgrade_and_shows_its_page(
+def test_an_unpaid_invoice_blocks_an_upgrade(
     on: Callable[[str], Counter],
 ) -> None:
     it = on("starter")
@@ -225,13 +261,47 @@ def test_an_unpaid_invoice_blocks_an_upgrade_and_shows_its_page(
                 currency="usd", page_url="https://pay/1", created_at=row.started_at,
             )
         )  # fmt: skip
-    with pytest.raises(errors.Conflict, match="https://pay/1"):
-        it.change("pro")
+    for status in ("active", "unpaid"):
+        it.desk.now = replace(it.desk.now, status=status)
+        it.read()
+        with pytest.raises(errors.Conflict, match="not paid yet") as refused:
+            it.change("pro")
+        assert "https" not in str(refused.value)  # the page's notice has the link
     assert it.desk.asked == []
-    it.desk.now = replace(it.desk.now, status="unpaid")
+
+
+@pytest.mark.parametrize("status", ["unpaid", "paused"])
+def test_a_plan_that_is_not_in_force_can_only_be_ended_at_once(
+    on: Callable[[str], Counter], status: str
+) -> None:
+    it = on("pro")
+    it.desk.now = replace(it.desk.now, status=status)
     it.read()
-    with pytest.raises(errors.Conflict, match="https://pay/1"):
+    for act in (subscriptions.resume, lambda who: subscriptions.change_plan(who, "starter")):
+        with pytest.raises(errors.Conflict, match="only be canceled"):
+            act(buyer(it.place))
+    subscriptions.cancel(buyer(it.place))
+    assert it.desk.asked == [("now", it.desk.now.subscription_id)]
+    with db.transaction(BILLING) as session:  # nothing keeps the tenant from buying another one
+        assert subscriptions.current(session, it.place.tenant_id) is None
+    assert plans.audited(it.place.tenant_id)[-1] == ("subscription.cancel", "done")
+    with pytest.raises(errors.Conflict, match="subscribe first"):
         subscriptions.cancel(buyer(it.place))
+
+
+def test_a_plan_whose_first_payment_is_on_its_way_is_waited_for(
+    on: Callable[[str], Counter],
+) -> None:
+    it = on("pro")
+    with db.transaction(BILLING) as session:
+        session.execute(
+            update(Subscription)
+            .where(Subscription.tenant_id == it.place.tenant_id)
+            .values(status="incomplete", plan=None)
+        )
+    with pytest.raises(errors.Conflict, match="wait"):
+        subscriptions.cancel(buyer(it.place))
+    assert it.desk.asked == []
 
 
 def test_what_is_not_for_sale_is_refused(on: Callable[[str], Counter]) -> None:

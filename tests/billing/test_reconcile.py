@@ -33,6 +33,7 @@ from core.billing.stripe_tables import StripeDifference, StripeEvent, StripePayo
 from core.db import Database, new_id
 from core.identity.access import Operator
 from core.money import NANO_PER_USD
+from tests.billing import purchases
 from tests.billing.purchases import offences
 from tests.billing.story import Story, tell
 from tests.factories import TESTS
@@ -300,6 +301,24 @@ def test_one_object_that_fails_does_not_hide_the_others(
     has(shop, a_session(story), a_session(other))
     assert len(hourly().differences) == 1
     assert (posted(story), posted(other)) == (0, 55 * NANO_PER_USD)
+
+
+def test_a_pass_that_stripe_refuses_keeps_no_other_back(
+    shop: Shop, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> Any:
+        raise StripeRefused("more_permissions_required", status=403)
+
+    for name in ("events", "refunds_since", "payouts_since"):
+        monkeypatch.setattr(shop, name, refused)
+    has(shop, a_session(story))
+    before = purchases.alarms("reconcile_refused")
+    report = reconcile.run(NOW, scope="all")
+    assert report.refused == ("events", "refunds", "payouts")
+    assert [one.kind for one in report.differences] == ["session"]
+    assert purchases.alarms("reconcile_refused") == before + 3
+    assert posted(story) == 55 * NANO_PER_USD
+    assert reconcile.run(NOW, scope="hourly").refused == ("events", "refunds")
 
 
 # Refunds

@@ -256,7 +256,7 @@ CASES = [
         ({"id": "bps_1", "object": "billing_portal.session", "url": "https://stripe/p"},), ("*",),
     ),
     Case(
-        "mirror_a_new_package", mirror, (MISSING, PRODUCT, NONE, PRICE),
+        "mirror_a_new_package", mirror, (MISSING, PRODUCT, NONE, NONE, PRICE),
         ("product:purser_package_pro", "price:purser_package_pro:first:5000:once"),
     ),
     Case(
@@ -271,7 +271,7 @@ CASES = [
         (page({**METER, "event_name": "other"}), METER), ("meter:tokens",),
     ),
     Case(
-        "create_usage_price", usage_price, (MISSING, PRODUCT, NONE, USAGE_PRICE),
+        "create_usage_price", usage_price, (MISSING, PRODUCT, NONE, NONE, USAGE_PRICE),
         ("product:purser_usage_tokens", "price:purser_usage_tokens:first:100000x0-infx0.08"),
     ),
     Case(
@@ -678,7 +678,7 @@ def test_exact_decimals_stay_exact(server: Server, api: StripeApi) -> None:
     server.will({**SUBSCRIPTION, "items": page(item)})
     found = api.fetch("subscription", "sub_1")
     assert found["items"]["data"][0]["price"]["unit_amount_decimal"] == "0.100000000001"
-    server.will(MISSING, PRODUCT, NONE, USAGE_PRICE)
+    server.will(MISSING, PRODUCT, NONE, NONE, USAGE_PRICE)
     usage_price(api)
     assert server.asked[-1].form["tiers[1][unit_amount_decimal]"] == "0.08"
 

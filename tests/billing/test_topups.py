@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import select, text
 
 from core import db, errors
-from core.billing import checkout, ledger, offers, topups
-from core.billing.effects import Effect, Ignored
+from core.billing import checkout, ledger, topups
+from core.billing.effects import Effect, Ignored, Waits
 from core.billing.ledger import BILLING
 from core.billing.sales_tables import AutoTopup, Fulfilment, Order, Payment
 from core.billing.stripe_api import StripeDown, StripeRefused
@@ -588,10 +588,40 @@ def test_the_pages_own_payment_does_not_fulfil_beside_the_page(
         next(iter(till.intents.values())), payment_intent_id=page.payment_intent_id,
         status="succeeded", received_minor=2000,
     )  # fmt: skip
-    assert isinstance(tell(own), Ignored)
+    assert isinstance(tell(own), Waits)
     tell_page(page)
     tell(own)
     assert (posted(place), count(Fulfilment, place)) == (20 * USD, 1)
+
+
+def test_a_payment_that_was_made_beside_the_page_is_noted_and_can_go_back(
+    till: Till, place: Place, asked: Order
+) -> None:
+    order = topups.pay_now(place.who, asked.order_id)
+    [given_up] = till.intents.values()
+    beside = replace(
+        given_up, payment_intent_id=f"pi_{new_id().hex}", status="succeeded", received_minor=2000
+    )
+    assert isinstance(tell(beside), Waits)
+    tell_page(till.pay(str(order.session_id)))
+    assert "second time" in str(tell(beside))
+    assert "second time" not in str(tell(beside))
+    assert (posted(place), count(Payment, place)) == (20 * USD, 2)
+    assert offences(place.tenant_id) == []
+
+
+@pytest.mark.parametrize(("status", "is_gone"), [(404, True), (403, False)])
+def test_a_payment_stripe_does_not_tell_of_is_not_paid_for_twice(
+    till: Till, place: Place, asked: Order, status: int, is_gone: bool
+) -> None:
+    refused = StripeRefused("refused", status=status)
+    till.faults = [Fault("cancel_payment", refused), Fault("payment_intent", refused)]
+    if is_gone:
+        assert topups.pay_now(place.who, asked.order_id).session_url
+        return
+    with pytest.raises(errors.Unavailable):
+        topups.pay_now(place.who, asked.order_id)
+    assert (states(place), till.sessions) == (["needs_action"], {})
 
 
 def test_a_debit_chosen_on_the_page_is_not_ended_by_the_payment_given_up(
@@ -674,7 +704,3 @@ def test_another_tenant_cannot_pay_or_dismiss_it(till: Till, asked: Order) -> No
         topups.pay_now(other.who, asked.order_id)
     with pytest.raises(errors.NotFound):
         checkout.cancel(other.who, asked.order_id)
-
-
-def test_the_amount_in_credit_is_the_amount_in_money() -> None:
-    assert 2000 * offers.NANO_PER_CENT == 20 * USD

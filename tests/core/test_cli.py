@@ -55,6 +55,15 @@ def test_a_postpaid_tenant_has_its_credit_limit(run: Run) -> None:
     assert wallet(tenant).available_nusd == 40 * NANO_PER_USD
 
 
+def test_a_postpaid_tenants_limit_is_set_and_its_mode_stays(run: Run) -> None:
+    tenant = a_tenant(run, "--mode", "postpaid", "--credit-limit", "40", "--credits", "0")
+    assert run("tenant", "mode", tenant, "postpaid", "--credit-limit", "55.5").status == 0
+    assert wallet(tenant).available_nusd == 55_500_000_000
+    assert run("tenant", "mode", tenant, "postpaid").status == 2
+    assert run("tenant", "mode", tenant, "prepaid", "--credit-limit", "5").status == 2
+    assert wallet(tenant).available_nusd == 55_500_000_000
+
+
 def test_a_person_with_a_password_can_sign_in_and_without_cannot(run: Run) -> None:
     tenant, email = a_tenant(run), f"{uuid4().hex}@example.com"
     answer = run(

@@ -58,8 +58,8 @@ _DISPUTE = (
 )
 _FROZEN = f"update app.accounts set frozen = true where tenant_id = {_TENANT}"
 _METERED = (
-    "insert into app.meter_exports(tenant_id, hour, revision, units, attempts, due_at)"
-    f" values ({_TENANT}, now() - interval '26 h', 1, 5, {{attempts}}, {{due}})"
+    "insert into app.meter_exports(tenant_id, hour, revision, units, through_seq, rest_nusd, attempts,"
+    f" due_at) values ({_TENANT}, now() - interval '26 h', 1, 5, 0, 0, {{attempts}}, {{due}})"
 )
 _NEXT_MONTH = "to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM')"
 
@@ -198,6 +198,9 @@ FAULTS = [
     ),
     ("meter_waiting", _METERED.format(attempts=1, due="now()")),
     ("meter_waiting", _METERED.format(attempts=0, due="now() - interval '25 h'")),
+    ("meter_counted", _METERED.format(attempts=0, due="now()")),
+    ("meter_span", f"insert into app.meter_spans(tenant_id, after_seq) values ({_TENANT}, 0)"),
+    ("meter_span", "update app.accounts set floor_nusd = -5 where floor_nusd = 0"),
     ("wallet_held", "update app.accounts set held_nusd = held_nusd + 1"),
     (
         "hold_capture",

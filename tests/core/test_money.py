@@ -59,3 +59,37 @@ def test_people_see_cents_from_a_dollar_up_and_all_digits_below_a_cent(
     nusd: int, shown: str
 ) -> None:
     assert money.show(nusd) == shown
+
+
+@given(st.integers(0, 10**11))
+def test_whole_cents_read_back_as_themselves(minor: int) -> None:
+    assert money.parse_minor(money.show_minor(minor)) == minor
+
+
+@pytest.mark.parametrize(
+    ("text", "minor"), [("0.5", 50), ("$1,234.50", 123_450), (" 20 ", 2000), ("0.010", 1)]
+)
+def test_what_is_paid_is_cents(text: str, minor: int) -> None:
+    assert money.parse_minor(text) == minor
+    assert minor * money.NANO_PER_CENT == money.parse_usd(text)
+
+
+@pytest.mark.parametrize("text", ["0.001", "79.001", "0.000000001"])
+def test_a_fraction_of_a_cent_cannot_be_paid(text: str) -> None:
+    with pytest.raises(money.NotCents):
+        money.parse_minor(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e3", "twelve"])
+def test_what_is_no_amount_cannot_be_paid(text: str) -> None:
+    with pytest.raises(money.NotMoney) as refused:
+        money.parse_minor(text)
+    assert not isinstance(refused.value, money.NotCents)
+
+
+@pytest.mark.parametrize(
+    ("minor", "shown"),
+    [(0, "$0.00"), (5, "$0.05"), (50, "$0.50"), (123_450, "$1,234.50"), (-200, "-$2.00")],
+)
+def test_money_paid_always_shows_its_cents(minor: int, shown: str) -> None:
+    assert money.show_minor(minor) == shown

@@ -12,12 +12,13 @@ from core.settings import SettingsRefused
 
 def test_the_jobs_of_every_room_are_registered() -> None:
     assert jobs.names() == {
-        "billing.close_old_orders", "billing.collect_use", "billing.expire", "billing.handle_event",
-        "billing.inbox", "billing.look_after_postpaid", "billing.mirror", "billing.payouts",
-        "billing.postpaid", "billing.prepaid_again", "billing.reconcile_daily",
-        "billing.reconcile_hourly", "billing.refresh_card", "billing.refunds", "billing.send_use",
-        "billing.topups", "catalog.sync", "chat.reap", "chat.reconcile", "identity.leftovers",
-        "invariants", "jobs.forget", "jobs.rescue", "metering.partitions",
+        "billing.close_old_orders", "billing.collect_use", "billing.expire",
+        "billing.forget_payloads", "billing.handle_event", "billing.inbox",
+        "billing.look_after_postpaid", "billing.mirror", "billing.payouts", "billing.postpaid",
+        "billing.prepaid_again", "billing.reconcile_daily", "billing.reconcile_hourly",
+        "billing.refresh_card", "billing.refunds", "billing.send_use", "billing.topups",
+        "catalog.sync", "chat.reap", "chat.reconcile", "identity.leftovers", "invariants",
+        "jobs.forget", "jobs.rescue", "metering.partitions",
     }  # fmt: skip
 
 

@@ -11,17 +11,24 @@ from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
 from core import db
-from core.billing import differences, inbox, ledger, offers, stripe_api
+from core.billing import accounts, differences, inbox, ledger, offers, stripe_api
 from core.billing.differences import Difference
 from core.billing.ledger import BILLING
-from core.billing.sales_tables import BillingTerms, CreditRequest, Package, RefundRequest
+from core.billing.sales_tables import (
+    BillingTerms,
+    CreditRequest,
+    Order,
+    Package,
+    RefundRequest,
+)
 from core.billing.stripe_api import StripeRefused
 from core.billing.stripe_objects import Refund
 from core.db import new_id
 from core.identity.access import Role
 from core.identity.tables import Tenant
 from pages.widgets import acts
-from tests.billing.purchases import USD, buy
+from tests.billing.books import a_subscription, an_order
+from tests.billing.purchases import USD, buy, spend
 from tests.billing.till import Till
 from tests.factories import TESTS, Place
 from tests.identity.people import audit_rows
@@ -167,6 +174,44 @@ def test_the_mode_is_switched_and_audited(operator: Person, place: Place, open_p
     assert audit_rows(f"tenant:{place.tenant_id}")[-1][0] == "tenant.mode"
 
 
+def test_the_limit_of_a_postpaid_tenant_is_set_and_audited(
+    operator: Person, place: Place, open_page: Open
+) -> None:
+    with db.transaction(BILLING) as session:
+        accounts.switch_mode(
+            session, BILLING, place.tenant_id, "postpaid", credit_limit_nusd=5 * USD
+        )
+    app = opened(open_page, operator, place)
+    app.text_input("credit_limit_to_0").input("300")
+    app = press(app, "Set the credit limit")
+    assert wallet(place).available_nusd == 301 * USD
+    assert audit_rows(f"tenant:{place.tenant_id}")[-1][0] == "tenant.credit_limit"
+
+
+def test_debt_is_written_off_with_the_mode_only_when_ticked(
+    operator: Person, place: Place, open_page: Open
+) -> None:
+    spend(place, "3")
+    app = opened(open_page, operator, place)
+    app.radio("mode_to_0").set_value("internal")
+    app = press(app, "Change mode")
+    assert "in debt" in said(app) and wallet(place).debt_nusd == 2 * USD
+    app.checkbox("mode_write_off_0").check()
+    press(app, "Change mode")
+    assert wallet(place).debt_nusd == 0
+    with db.transaction(TESTS) as session:
+        assert session.get_one(Tenant, place.tenant_id).mode == "internal"
+
+
+def test_suspending_says_that_a_plan_is_charged_on(
+    operator: Person, place: Place, open_page: Open
+) -> None:
+    warned = "goes on at Stripe and is charged"
+    assert warned not in said(opened(open_page, operator, place))
+    a_subscription(place)
+    assert warned in said(opened(open_page, operator, place))
+
+
 def test_large_credit_waits_for_a_second_operator(
     operator: Person, place: Place, open_page: Open
 ) -> None:
@@ -262,6 +307,36 @@ def test_the_inbox_is_shown_and_an_event_replayed(
         assert inbox.one(session, operator.operator, event_id).state == "waiting"
     assert audit_rows(f"stripe_event:{event_id}")[0][0] == "stripe_event.replay"
     inbox.handle(event_id)
+
+
+def test_a_review_is_ended_with_a_note(
+    counter: Counter, operator: Person, place: Place, open_page: Open
+) -> None:
+    order = an_order(place, state="review", reason="another amount than ordered")
+    app = opened(open_page, operator, place)
+    assert "another amount than ordered" in said(app)
+    app = press(app, "Close the order")
+    assert app.warning or app.error  # the note is missing
+    app.text_input(f"review_note_{order.order_id}_0").input("Refunded at Stripe")
+    app = press(app, "Close the order")
+    assert "is closed" in said(app)
+    assert "under review" not in said(app)
+    with db.transaction(TESTS) as session:
+        ended = session.get_one(Order, (place.tenant_id, order.order_id))
+        assert (ended.state, ended.reason) == ("canceled", "Refunded at Stripe")
+
+
+def test_a_comparison_that_stripe_refuses_in_part_says_so(
+    counter: Counter, operator: Person, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> Iterator[object]:
+        raise StripeRefused("more_permissions_required", status=403)
+
+    for name in ("events", "sessions_since", "refunds_since", "payouts_since", "subscription"):
+        monkeypatch.setattr(Counter, name, refused, raising=False)
+    app = press(open_page(operator, "admin.py", part="Stripe"), "Compare now")
+    assert "Stripe refused to list: events, sessions, refunds" in said(app)
+    assert "payouts" in said(app)
 
 
 def test_differences_are_listed_with_both_sides(operator: Person, open_page: Open) -> None:

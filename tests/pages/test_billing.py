@@ -434,6 +434,17 @@ def test_an_ending_plan_can_only_be_resumed(buyer: Person, open_page: Open, till
     assert not labels & {"Upgrade to Enterprise", "Cancel at the end of the period"}
 
 
+@pytest.mark.parametrize("status", ["unpaid", "paused"])
+def test_a_plan_that_is_not_in_force_can_be_ended_before_another_is_bought(
+    status: str, buyer: Person, open_page: Open, till: Provider
+) -> None:
+    a_subscription(place_of(buyer), status=status, plan="free")
+    app = open_page(buyer, "billing.py", section="Plan")
+    assert "Your plan is not in force" in said(app)
+    assert "End it now" in {button.label for button in app.button}
+    assert not {key for key in keys(app) if key.startswith("subscribe_")}
+
+
 def test_a_waiting_downgrade_is_said_with_the_way_back(
     buyer: Person, open_page: Open, till: Provider
 ) -> None:

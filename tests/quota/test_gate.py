@@ -353,7 +353,7 @@ def test_a_correction_gives_back_to_the_lot_that_paid_the_debt() -> None:
     gate.correct(gate.settlement(call, cost("0.5"), outcome="ok", gave_output=True, latency_ms=0))
     after = wallet(place)
     with db.transaction(TESTS) as session:
-        left = [lot.remaining_nusd for lot in ledger.lots(session, place.tenant_id)]
+        left = [lot.remaining_nusd for lot in ledger.lots(session, place.tenant_id, limit=None)]
     assert after.posted_nusd == sum(left) == 5_500_000_000
 
 

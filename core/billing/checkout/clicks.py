@@ -20,6 +20,7 @@ from core.billing.checkout import pages
 from core.billing.ledger import BILLING
 from core.billing.offers import Kind
 from core.billing.sales_tables import Order, Subscription
+from core.billing.stripe_api import StripeRefused
 from core.db import new_id
 from core.identity import audit, names
 from core.identity.access import Actor, Principal
@@ -101,7 +102,7 @@ def _to_page(order: Order, principal: Principal, *, save_card: bool) -> Order:
     """The order with its page: the one it has, or one opened now."""
     age = datetime.now(UTC) - order.created_at
     if order.session_url and order.state == "open" and age > _PAGE_OPEN_FOR:
-        order = pages.look_again(order)
+        order = _looked_up(order)
     if order.state in _DONE:
         return order
     if order.state != "open":
@@ -118,6 +119,13 @@ def _to_page(order: Order, principal: Principal, *, save_card: bool) -> Order:
                 raise errors.Conflict("This was pressed twice. Please look again.")
             order.attempt += 1
     return pages.open_page(order, customer_id, save_card=save_card)
+
+
+def _looked_up(order: Order) -> Order:
+    try:
+        return pages.look_again(order)
+    except StripeRefused:
+        raise errors.Unavailable("Your payment cannot be looked up. Please try again.") from None
 
 
 def _check_tenant(session: Session, principal: Principal) -> None:

@@ -38,14 +38,13 @@ def fulfil(session: Session, found: CheckoutSession) -> Effect:
         return Handled("not completed yet")
     if not found.is_paid:
         return _await(session, order, found)
-    if order.state == "fulfilled":
-        return orders.fulfilled_before(session, order, found.session_id)
-    if order.state == "review":
-        return Handled("waits for review")
     paid = Paid(
         "checkout_session", found.session_id, found.total_minor or 0, found.currency or "",
         found.payment_intent_id, found.invoice_id,
     )  # fmt: skip
+    if orders.is_settled(order):
+        is_theirs = tenant_id == order.tenant_id
+        return orders.paid_besides(session, order, paid) if is_theirs else Handled("settled before")
     if tenant_id != order.tenant_id:
         return orders.review(session, order, "paid by a customer who is not this team's", None)
     if reason := _mismatch(order, found):
@@ -59,7 +58,7 @@ def on_failed(session: Session, found: CheckoutSession) -> Effect:
     order, _ = _order_of(session, found)
     if order is None:
         return _STRANGE
-    if not _is_page_of(order, found) or order.state in {"fulfilled", "review", "failed"}:
+    if orders.is_settled(order) or not _is_page_of(order, found) or order.state == "failed":
         return Handled("changes nothing")
     order.session_id = found.session_id
     orders.close(session, order, "failed", "The payment did not arrive.")
@@ -93,7 +92,8 @@ def _order_of(session: Session, found: CheckoutSession) -> tuple[Order | None, U
 
 def _await(session: Session, order: Order, found: CheckoutSession) -> Effect:
     """Completed and not paid: a bank debit, for example, that takes days to say yes or no."""
-    if _is_page_of(order, found) and order.state in _MAY_STILL_PAY:
+    is_open = order.state in _MAY_STILL_PAY and not orders.is_settled(order)
+    if _is_page_of(order, found) and is_open:
         order.session_id = found.session_id
         order.state, order.reason, order.ended_at = "awaiting", None, None
         session.flush()

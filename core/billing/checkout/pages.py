@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from core import db, errors, jobs, settings, telemetry
@@ -28,11 +29,13 @@ from core.identity.access import Actor, Principal, Role, require, require_person
 
 _LISTED_MAX = 200
 _ASK_AFTER = timedelta(hours=1)  # every page has ended by then, and events have had their time
-_ASKED_MAX = 200
+_ASKED_AT_ONCE = 200
+_FROM_THE_FIRST = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 _SESSION_ID = re.compile(r"cs_[A-Za-z0-9_]{1,250}", re.ASCII)
 _TO_BE_PAID = frozenset({"open", "needs_action"})
 _NO_SUCH = "There is no such order."
 _KEY_WAS_USED = "idempotency_error"
+_PRICE = "[price]"  # as a parameter's name ends; its amount's is "[price_data]..."
 log = structlog.get_logger(__name__)
 
 
@@ -138,12 +141,15 @@ def open_page(order: Order, customer_id: str, *, save_card: bool) -> Order:
 def look_again(order: Order) -> Order:
     """The order, after Stripe was asked what became of its page; without a page it has expired.
 
-    Raises stripe_api.StripeDown.
+    Raises stripe_api.StripeDown, and StripeRefused where Stripe does not say.
     """
     page: CheckoutSession | None = None
     if order.session_id is not None:
-        with suppress(StripeRefused):
+        try:
             page = stripe_api.current().checkout_session(order.session_id)
+        except StripeRefused as refused:
+            if refused.status != 404:
+                raise
     with db.transaction(BILLING) as session:
         if page is not None:
             outcomes.take(session, page)
@@ -157,21 +163,41 @@ def look_again(order: Order) -> Order:
 def close_old() -> None:
     """Ask Stripe what became of pages that must have ended, and end orders that never had one.
 
-    Raises stripe_api.StripeDown (the next hour's run goes on).
+    The oldest first. Raises stripe_api.StripeDown (the next hour's run goes on).
     """
     if not stripe_api.configured():
         return
+    after = _FROM_THE_FIRST
+    while old := _old(after):
+        for order in old:
+            _look_again_alone(order)
+        after = (old[-1].created_at, old[-1].order_id)
+
+
+def _old(after: tuple[datetime, UUID]) -> list[Order]:
+    """The next of the orders whose pages must have ended."""
     with db.transaction(BILLING) as session:
-        old = session.scalars(
+        found = session.scalars(
             select(Order)
             .where(Order.state.in_(("open", "awaiting", "needs_action")))
             .where(Order.kind.in_(("package", "plan")) | Order.session_id.is_not(None))
             .where(Order.created_at < func.now() - _ASK_AFTER)
-            .order_by(Order.created_at.desc())
-            .limit(_ASKED_MAX)
-        ).all()
-    for order in old:
+            .where(tuple_(Order.created_at, Order.order_id) > tuple_(*after))
+            .order_by(Order.created_at, Order.order_id)
+            .limit(_ASKED_AT_ONCE)
+        )
+        return list(found)
+
+
+def _look_again_alone(order: Order) -> None:
+    """What goes wrong with one order is told, and keeps no other waiting."""
+    try:
         look_again(order)
+    except errors.Unavailable:
+        raise
+    except (StripeRefused, errors.Refusal, DBAPIError) as error:
+        code = error.code if isinstance(error, StripeRefused) else type(error).__name__
+        log.warning("order.not_closed", tenant_id=str(order.tenant_id), code=code)
 
 
 def _ask(order: Order, customer_id: str, *, save_card: bool) -> CheckoutAsk:
@@ -189,13 +215,14 @@ def _ask(order: Order, customer_id: str, *, save_card: bool) -> CheckoutAsk:
 
 
 def _opened(order: Order, customer_id: str, *, save_card: bool) -> tuple[Order, CheckoutSession]:
-    """The page, and the order it is for: its next attempt where Stripe lost its price, or took
-    another wish under its key (the same press with the card to be saved, its answer lost)."""
+    """The page, and the order it is for: its next attempt where Stripe does not sell at its price any
+    more, or took another wish under its key (the same press with the card to be saved, its answer
+    lost)."""
     api = stripe_api.current()
     try:
         return order, api.open_checkout(_ask(order, customer_id, save_card=save_card))
     except StripeRefused as refused:
-        if _is_lost(refused, "price"):
+        if _PRICE in (refused.param or ""):  # unknown there, or archived: the codes differ
             again = _reprice(order)
         elif refused.code == _KEY_WAS_USED:
             again = _next_attempt(order, order.price_id)
@@ -236,12 +263,8 @@ def _refused(order: Order, customer_id: str, refused: StripeRefused) -> errors.U
     telemetry.alarm("checkout_refused", tenant_id=str(order.tenant_id), code=refused.code)
     with db.transaction(BILLING) as session:
         row = rows.locked(session, order.tenant_id, order.order_id)
-        if _is_lost(refused, "customer"):
+        if refused.code == "resource_missing" and "customer" in (refused.param or ""):
             customers.on_deleted(session, customer_id)
         if row.state == "open" and row.session_id is None:
             rows.close(session, row, "failed", "The payment page could not be opened.")
     return errors.Unavailable("The payment page cannot be opened. Please try again.")
-
-
-def _is_lost(refused: StripeRefused, what: str) -> bool:
-    return refused.code == "resource_missing" and what in (refused.param or "")

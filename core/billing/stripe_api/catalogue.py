@@ -48,7 +48,8 @@ class Catalogue(Connection):
         if standing is not None and fits and not again:
             return MirroredPrice(lookup_key, text(standing, "id"))
         every = "month" if monthly else "once"
-        key = f"price:{lookup_key}:{_id_of(standing)}:{price_minor}:{every}"
+        before = _id_of(standing or self._price_by(lookup_key, active=False))
+        key = f"price:{lookup_key}:{before}:{price_minor}:{every}"
         with asking():
             made = (
                 self._v1.prices.create(
@@ -101,6 +102,7 @@ class Catalogue(Connection):
         standing = self._price_by(lookup_key)
         if standing is not None and _meters(standing, meter_id, tiers):
             return text(standing, "id")
+        before = _id_of(standing or self._price_by(lookup_key, active=False))
         terms = "-".join(f"{tier.up_to or 'inf'}x{tier.unit_minor}" for tier in tiers)
         with asking():
             made = self._v1.prices.create(
@@ -116,7 +118,7 @@ class Catalogue(Connection):
                         for tier in tiers
                     ],
                 },
-                {"idempotency_key": f"price:{lookup_key}:{_id_of(standing)}:{terms}"[:255]},
+                {"idempotency_key": f"price:{lookup_key}:{before}:{terms}"[:255]},
             )  # fmt: skip
             return text(as_json(made), "id")
 
@@ -151,17 +153,22 @@ class Catalogue(Connection):
             with asking():
                 self._v1.products.update(product_id, {"name": title, "active": True})
 
-    def _price_by(self, lookup_key: str) -> Json | None:
+    def _price_by(self, lookup_key: str, *, active: bool = True) -> Json | None:
+        """The price that bears the key; one that was archived bears it until another takes it."""
         with asking():
             found = self._v1.prices.list(
-                {"lookup_keys": [lookup_key], "active": True, "limit": 1, "expand": ["data.tiers"]}
-            )
+                {
+                    "lookup_keys": [lookup_key], "active": active, "limit": 1,
+                    "expand": ["data.tiers"],
+                }
+            )  # fmt: skip
             rows = rows_of(as_json(found))
             return rows[0] if rows else None
 
 
 def _id_of(standing: Json | None) -> str:
-    """Part of the key of what replaces it: going back to an old amount is a new request."""
+    """Part of the key of what replaces it: going back to an old amount is a new request, and so is
+    the amount of a price that was archived, which the old request would bring back."""
     return text(standing, "id") if standing is not None else "first"
 
 

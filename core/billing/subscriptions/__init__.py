@@ -7,6 +7,7 @@ from core.billing.subscriptions.standing import (
     ENDED,
     FREE,
     LIVE,
+    WITHDRAWN,
     Asked,
     ask,
     current,
@@ -17,6 +18,6 @@ from core.billing.subscriptions.standing import (
 )
 
 __all__ = [
-    "ENDED", "FREE", "LIVE", "Asked", "ask", "cancel", "change_plan", "current", "on_subscription",
-    "owner", "read_again", "resume", "write",
+    "ENDED", "FREE", "LIVE", "WITHDRAWN", "Asked", "ask", "cancel", "change_plan", "current",
+    "on_subscription", "owner", "read_again", "resume", "write",
 ]  # fmt: skip

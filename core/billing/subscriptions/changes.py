@@ -1,7 +1,8 @@
 """What a buyer does with a plan: another one, cancel, go on after all.
 
-Upgrades take effect and are charged at once, downgrades with the next period. Each act asks Stripe
-between transactions and then stores what Stripe says; nothing is changed here by hand.
+Upgrades take effect and are charged at once, downgrades with the next period; who stays after all keeps
+the price of before. Each act asks Stripe between transactions and then stores what Stripe says; nothing
+is changed here by hand.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from core import db, errors
@@ -27,6 +28,7 @@ _NOT_PAID = (
     "The payment did not go through, so your plan was not changed."
     " Check your payment method and try again."
 )
+_UNPAID = "An invoice of your plan is not paid yet. Pay it first: the Billing page shows it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,9 @@ class _Held:
     version: int
     plan: str
     next_plan: str | None
+    held_price_id: str | None
     is_ending: bool
+    is_in_force: bool
 
     def key(self, act: str) -> str:
         """The idempotency key of one act on this version."""
@@ -64,19 +68,19 @@ def change_plan(who: Actor, plan: str) -> None:
 
     Higher rank: now, for the rest of the period, charged in proportion; when that payment fails,
     nothing changes. Lower rank: from the next period on. 'free' cancels. The plan one has undoes a
-    downgrade that waits. Raises errors.BadInput, errors.Conflict (no plan yet, ending, unpaid
-    invoice, payment failed), errors.Forbidden, StripeDown.
+    downgrade that waits, at the price it had. Raises errors.BadInput, errors.Conflict (no plan yet,
+    ending, unpaid invoice, payment failed), errors.Forbidden, StripeDown.
     """
     if plan == standing.FREE:
         cancel(who)
         return
     buyer = _buyer(who)
     with db.transaction(BILLING) as session:
-        held = _held(session, buyer)
+        held = _held_in_force(session, buyer)
         is_upgrade = _is_upgrade(session, held, plan)
         if is_upgrade:
             _nothing_unpaid(session, held.tenant_id, held.subscription_id)
-    price_id = offers.sellable("plan", plan).price_id
+    price_id = _price_id(held, plan)
     if is_upgrade and held.next_plan is not None:
         held = _without_downgrade(buyer, held)
     _do(buyer, held, _changing(held, plan, price_id, prorate=is_upgrade))
@@ -85,20 +89,28 @@ def change_plan(who: Actor, plan: str) -> None:
 def cancel(who: Actor) -> None:
     """End the plan with its period; until then everything stays. Opens its own transactions.
 
-    Raises errors.Conflict without a plan, errors.Forbidden, StripeDown.
+    One that is not in force, because it was not paid or is paused, ends now: then another one can be
+    bought. Raises errors.Conflict without a plan, errors.Forbidden, StripeDown.
     """
-    _end_with_period(who, "subscription.cancel", ends=True)
-
-
-def resume(who: Actor) -> None:
-    """Undo `cancel` before the period ends. Opens its own transactions. Raises as `cancel`."""
-    _end_with_period(who, "subscription.resume", ends=False)
-
-
-def _end_with_period(who: Actor, name: str, *, ends: bool) -> None:
     buyer = _buyer(who)
     with db.transaction(BILLING) as session:
         held = _held(session, buyer)
+    if held.is_in_force:
+        _end_with_period(buyer, held, "subscription.cancel", ends=True)
+    else:
+        _do(buyer, held, _Act("subscription.cancel", held.plan, _ending_now(held)))
+
+
+def resume(who: Actor) -> None:
+    """Undo `cancel` before the period ends. Opens its own transactions. Raises as `cancel`, and
+    errors.Conflict for a plan that is not in force."""
+    buyer = _buyer(who)
+    with db.transaction(BILLING) as session:
+        held = _held_in_force(session, buyer)
+    _end_with_period(buyer, held, "subscription.resume", ends=False)
+
+
+def _end_with_period(buyer: Principal, held: _Held, name: str, *, ends: bool) -> None:
     if held.is_ending == ends:
         return
 
@@ -107,6 +119,10 @@ def _end_with_period(who: Actor, name: str, *, ends: bool) -> None:
         return api.set_cancel_at_period_end(held.subscription_id, ends, key=key)
 
     _do(buyer, held, _Act(name, held.plan, asking))
+
+
+def _ending_now(held: _Held) -> Callable[[StripeApi], stripe_objects.Subscription]:
+    return lambda api: api.cancel_now(held.subscription_id)
 
 
 def _buyer(who: Actor) -> Principal:
@@ -119,13 +135,28 @@ def _held(session: Session, buyer: Principal) -> _Held:
     row = standing.current(session, buyer.tenant_id)
     if row is None:
         raise errors.Conflict("There is no plan yet: subscribe first.")
-    if row.status not in standing.LIVE or row.plan is None:
-        _nothing_unpaid(session, row.tenant_id, row.subscription_id)
-        raise errors.Conflict("This plan is not in force; it cannot be changed.")
+    is_in_force = row.status in standing.LIVE
+    if row.plan is None or not (is_in_force or row.status in standing.WITHDRAWN):
+        raise errors.Conflict("This plan was not paid for yet. Please wait a moment.")
     return _Held(
         row.tenant_id, row.subscription_id, row.item_id, row.version, row.plan, row.next_plan,
-        row.cancel_at is not None,
+        row.held_price_id, row.cancel_at is not None, is_in_force,
     )  # fmt: skip
+
+
+def _held_in_force(session: Session, buyer: Principal) -> _Held:
+    held = _held(session, buyer)
+    if not held.is_in_force:
+        _nothing_unpaid(session, held.tenant_id, held.subscription_id)
+        raise errors.Conflict("This plan is not in force; it can only be canceled.")
+    return held
+
+
+def _price_id(held: _Held, plan: str) -> str:
+    """What the plan is sold at now; the one in force for whom a downgrade waits, as it was sold then."""
+    if plan == held.plan and held.held_price_id is not None:
+        return held.held_price_id
+    return offers.sellable("plan", plan).price_id
 
 
 def _is_upgrade(session: Session, held: _Held, plan: str) -> bool:
@@ -141,19 +172,12 @@ def _is_upgrade(session: Session, held: _Held, plan: str) -> bool:
 
 
 def _nothing_unpaid(session: Session, tenant_id: UUID, subscription_id: str) -> None:
-    page_url = session.scalar(
-        select(Invoice.page_url)
-        .where(
-            Invoice.tenant_id == tenant_id,
-            Invoice.subscription_id == subscription_id,
-            Invoice.status == "open",
-            Invoice.page_url.is_not(None),
-        )
-        .order_by(Invoice.created_at)
-        .limit(1)
-    )
-    if page_url is not None:
-        raise errors.Conflict(f"An invoice is not paid yet. Pay it first: {page_url}")
+    unpaid = exists().where(
+        Invoice.tenant_id == tenant_id, Invoice.subscription_id == subscription_id,
+        Invoice.status == "open", Invoice.page_url.is_not(None),
+    )  # fmt: skip
+    if session.scalar(select(unpaid)):
+        raise errors.Conflict(_UNPAID)
 
 
 def _changing(held: _Held, plan: str, price_id: str, *, prorate: bool) -> _Act:
@@ -167,10 +191,10 @@ def _changing(held: _Held, plan: str, price_id: str, *, prorate: bool) -> _Act:
 
 def _without_downgrade(buyer: Principal, held: _Held) -> _Held:
     """Undo a waiting downgrade first: what is charged then starts from the plan in force."""
-    price_id = offers.sellable("plan", held.plan).price_id
+    price_id = _price_id(held, held.plan)
     _do(buyer, held, _changing(held, held.plan, price_id, prorate=False))
     with db.transaction(BILLING) as session:
-        return _held(session, buyer)
+        return _held_in_force(session, buyer)
 
 
 def _do(buyer: Principal, held: _Held, act: _Act) -> None:

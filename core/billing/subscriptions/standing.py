@@ -143,6 +143,7 @@ def _store(session: Session, tenant_id: UUID, now: stripe_objects.Subscription) 
             purpose="usage" if price is not None and price.kind == "usage" else "plan",
         )  # fmt: skip
         session.add(row)
+    row.held_price_id = _held_price_id(row, next_plan)
     row.plan, row.next_plan = plan, next_plan
     row.status, row.item_id, row.price_id = now.status, now.item_id, now.price_id
     row.period_start, row.period_end = now.period_start, now.period_end
@@ -171,6 +172,13 @@ def _in_force(
     if same_period and held is not None and rank(session, priced) < rank(session, held):
         return held, priced
     return priced, None
+
+
+def _held_price_id(row: Subscription, next_plan: str | None) -> str | None:
+    """The price the plan in force was sold at, while a downgrade waits. `row` is as it was before."""
+    if next_plan is None:
+        return None
+    return row.held_price_id if row.next_plan is not None else row.price_id
 
 
 def _plans(session: Session, tenant_id: UUID) -> Sequence[Subscription]:

@@ -1,0 +1,24 @@
+"""All of Stripe's events together, in any order and any number of copies, end in one state: here
+the dispute among them is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from core.billing import stripe_api
+from core.db import Database
+from tests.billing import shuffles
+
+
+@pytest.fixture(autouse=True)
+def _nothing_installed(database: Database) -> Iterator[None]:
+    yield
+    stripe_api.install(None)
+
+
+@pytest.mark.parametrize("part", range(shuffles.PARTS))
+def test_any_order_with_any_copies_ends_in_one_state(part: int) -> None:
+    """A hundred seeds in parts."""
+    shuffles.assert_one_end(part, won=False)
