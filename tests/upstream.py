@@ -215,7 +215,7 @@ class Upstream:
         sending = asyncio.create_task(_send(script, writer, record))
         try:
             await asyncio.wait((gone, sending), return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
+            if not sending.done() or isinstance(sending.exception(), ConnectionError):
                 record.cancelled = True
                 self.disconnected.set()
                 return False

@@ -3,7 +3,6 @@ days, and the rows Stripe's events leave behind, written as the System."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,16 +21,10 @@ from core.billing.sales_tables import (
 )
 from core.billing.tables import Lot
 from core.db import new_id
-from core.identity.access import Principal, Role
 from core.money import NANO_PER_USD
 from tests.factories import TESTS, Place
 
 USD = NANO_PER_USD
-
-
-def buyer(place: Place, role: Role = Role.FINANCE) -> Principal:
-    """The place's person in another role."""
-    return replace(place.who, role=role)
 
 
 def an_order(place: Place, **fields: Any) -> Order:

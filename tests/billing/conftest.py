@@ -25,6 +25,8 @@ from core.billing.sandbox.control import Control
 from core.billing.stripe_api import StripeApi
 from core.billing.stripe_tables import StripeEvent
 from core.db import Database
+from tests.billing.story import Story, tell
+from tests.billing.till import Till, open_till
 from tests.stripe_types import ObjectValidator, RequestValidator
 
 KEY = "sk_test_sandbox"
@@ -122,6 +124,26 @@ class Stripe:
         return list(found)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_installed() -> Iterator[None]:
+    """Whatever Stripe a test installed is gone after it."""
+    yield
+    stripe_api.install(None)
+
+
+@pytest.fixture
+def till() -> Iterator[Till]:
+    """Stripe as buying uses it, without a network."""
+    with open_till() as opened:
+        yield opened
+
+
+@pytest.fixture
+def story(database: Database) -> Story:
+    """A tenant whose events the fixtures are."""
+    return tell()
+
+
 @pytest.fixture
 def differences() -> Differences:
     return Differences()
@@ -145,8 +167,7 @@ def api(sandbox: Server) -> StripeApi:
 
 
 @pytest.fixture
-def stripe(database: Database, sandbox: Server, api: StripeApi) -> Iterator[Stripe]:
+def stripe(database: Database, sandbox: Server, api: StripeApi) -> Stripe:
     """The stand-in, installed as the product's Stripe, delivering into its inbox."""
     stripe_api.install(api)
-    yield Stripe(api, sandbox.control, sandbox.url)
-    stripe_api.install(None)
+    return Stripe(api, sandbox.control, sandbox.url)

@@ -99,7 +99,9 @@ def buyer(place: Place, role: Role = Role.FINANCE) -> Principal:
 def lots(place: Place) -> list[Lot]:
     """The lots of plans, oldest source first."""
     with db.transaction(BILLING) as session:
-        found = [lot for lot in ledger.lots(session, place.tenant_id, limit=None) if lot.kind == "plan"]
+        found = [
+            lot for lot in ledger.lots(session, place.tenant_id, limit=None) if lot.kind == "plan"
+        ]
     return sorted(found, key=lambda lot: lot.source_id)
 
 

@@ -121,6 +121,12 @@ def moves(tenant_id: UUID) -> list[tuple[str, int]]:
         return [(row.kind, row.amount_nusd) for row in session.execute(query.order_by(Entry.seq))]
 
 
+def page_of(order: Order) -> str:
+    """The id of the payment page that was opened for the order."""
+    assert order.session_id is not None
+    return order.session_id
+
+
 def audited(tenant_id: UUID) -> list[str]:
     """The actions in the log that concern the tenant, oldest first."""
     with db.transaction(BILLING) as session:

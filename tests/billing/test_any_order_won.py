@@ -3,19 +3,11 @@ the dispute among them is won."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from core.billing import stripe_api
-from core.db import Database
 from tests.billing import shuffles
 
-
-@pytest.fixture(autouse=True)
-def _nothing_installed(database: Database) -> Iterator[None]:
-    yield
-    stripe_api.install(None)
+pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.mark.parametrize("part", range(shuffles.PARTS))

@@ -15,7 +15,8 @@ from core.billing.balance import Balance
 from core.db import RW, Database
 from core.identity.access import Role
 from tests.analytics.using import use
-from tests.billing.books import USD, a_subscription, bought, buyer, lot_of
+from tests.billing.books import USD, a_subscription, bought, lot_of
+from tests.billing.plans import buyer
 from tests.factories import TESTS, Place, make_model, make_place
 
 

@@ -14,7 +14,7 @@ from core.billing.sales_tables import OfferPrice, Order, Payment
 from core.db import new_id
 from core.money import NANO_PER_USD
 from tests.billing.conftest import Stripe
-from tests.billing.purchases import offences, wallet
+from tests.billing.purchases import offences, page_of, wallet
 from tests.billing.till import rested
 from tests.factories import TESTS, Place, make_place
 
@@ -28,11 +28,6 @@ def place(stripe: Stripe) -> Place:
 
 def click(place: Place, code: str = "pro", **more: Any) -> Order:
     return checkout.start_package(place.who, code, click_key=new_id().hex, **more)
-
-
-def session_of(order: Order) -> str:
-    assert order.session_id is not None
-    return order.session_id
 
 
 def state_of(order: Order) -> str:
@@ -51,8 +46,8 @@ def test_a_card_buys_a_package_once_by_page_and_by_events_in_any_order(
 ) -> None:
     stripe.sandbox.sender(copies=3)
     order = click(place)
-    stripe.sandbox.pay(session_of(order))
-    assert checkout.confirm(place.who, session_of(order)).state == "fulfilled"
+    stripe.sandbox.pay(page_of(order))
+    assert checkout.confirm(place.who, page_of(order)).state == "fulfilled"
     stripe.deliver(seed=seed)
     assert wallet(place.tenant_id).posted_nusd == 55 * USD
     [payment] = payments_of(place)
@@ -62,14 +57,14 @@ def test_a_card_buys_a_package_once_by_page_and_by_events_in_any_order(
 
 def test_events_alone_bring_the_credit(stripe: Stripe, place: Place) -> None:
     order = click(place, "starter")
-    stripe.sandbox.pay(session_of(order))
+    stripe.sandbox.pay(page_of(order))
     stripe.deliver()
     assert (state_of(order), wallet(place.tenant_id).posted_nusd) == ("fulfilled", 10 * USD)
 
 
 def test_a_code_of_a_hundred_percent_brings_the_whole_credit(stripe: Stripe, place: Place) -> None:
     order = click(place)
-    stripe.sandbox.pay(session_of(order), "free")
+    stripe.sandbox.pay(page_of(order), "free")
     stripe.deliver()
     assert (state_of(order), wallet(place.tenant_id).posted_nusd) == ("fulfilled", 55 * USD)
     assert payments_of(place) == []
@@ -80,10 +75,10 @@ def test_a_bank_debit_decides_days_later(
     stripe: Stripe, place: Place, is_ok: bool, state: str, usd: int
 ) -> None:
     order = click(place, "starter")
-    stripe.sandbox.pay(session_of(order), "bank_debit")
+    stripe.sandbox.pay(page_of(order), "bank_debit")
     stripe.deliver()
     assert state_of(order) == "awaiting"
-    intent_id = stripe.api.checkout_session(session_of(order)).payment_intent_id
+    intent_id = stripe.api.checkout_session(page_of(order)).payment_intent_id
     assert intent_id is not None
     stripe.sandbox.settle_debit(intent_id, is_ok)
     stripe.deliver(seed=5)
@@ -101,7 +96,7 @@ def test_a_page_left_alone_expires(stripe: Stripe, place: Place) -> None:
 def test_a_canceled_order_cannot_be_paid(stripe: Stripe, place: Place) -> None:
     order = click(place)
     checkout.cancel(place.who, order.order_id)
-    assert stripe.api.checkout_session(session_of(order)).status == "expired"
+    assert stripe.api.checkout_session(page_of(order)).status == "expired"
     stripe.deliver()
     assert state_of(order) == "canceled"
 
@@ -118,7 +113,7 @@ def test_a_package_whose_price_was_archived_is_sold_at_a_new_one(
         order = click(place)
         assert price_of(order) != lost
         first = order
-    stripe.sandbox.pay(session_of(order))
+    stripe.sandbox.pay(page_of(order))
     stripe.deliver()
     assert (state_of(order), wallet(place.tenant_id).posted_nusd) == ("fulfilled", 55 * USD)
 
@@ -148,7 +143,7 @@ def test_a_plan_is_subscribed_to_and_its_invoice_brings_the_allowance(
     stripe: Stripe, place: Place
 ) -> None:
     order = checkout.start_plan(place.who, "starter", click_key="k")
-    stripe.sandbox.pay(session_of(order))
+    stripe.sandbox.pay(page_of(order))
     stripe.deliver(seed=9)
     assert (state_of(order), wallet(place.tenant_id).posted_nusd) == ("fulfilled", 15 * USD)
     with pytest.raises(errors.Conflict):
@@ -163,7 +158,7 @@ def test_offers_are_mirrored_to_prices_that_sell(stripe: Stripe, place: Place) -
                 session, TESTS, code, title="P", price_minor=700, credits_nusd=credits_usd * USD
             )
         order = click(place, code)
-        stripe.sandbox.pay(session_of(order))
+        stripe.sandbox.pay(page_of(order))
         stripe.deliver()
     assert wallet(place.tenant_id).posted_nusd == 15 * USD
     with db.transaction(BILLING) as session:
@@ -178,7 +173,7 @@ def test_offers_are_mirrored_to_prices_that_sell(stripe: Stripe, place: Place) -
 def topping(stripe: Stripe, place: Place) -> Place:
     """A tenant with a card saved by its purchase, which agreed to top up."""
     order = click(place, "starter", save_card=True)
-    stripe.sandbox.pay(session_of(order))
+    stripe.sandbox.pay(page_of(order))
     stripe.deliver()
     customers.refresh_card(place.tenant_id)
     return place
@@ -259,7 +254,7 @@ def test_a_bank_that_wants_the_buyer_is_satisfied_on_a_page(stripe: Stripe, topp
     order = last_order(topping)
     assert order.state == "needs_action"
     page = topups.pay_now(topping.who, order.order_id)
-    stripe.sandbox.pay(session_of(page), "authenticated")
+    stripe.sandbox.pay(page_of(page), "authenticated")
     stripe.deliver(seed=3)
     switch_off(topping)
     assert (state_of(order), wallet(topping.tenant_id).posted_nusd) == ("fulfilled", 30 * USD)

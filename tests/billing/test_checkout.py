@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,19 +23,13 @@ from core.billing.tables import Lot
 from core.db import new_id
 from core.identity import tenants
 from core.money import NANO_PER_USD
-from tests.billing.purchases import audited, offences, wallet
-from tests.billing.till import Fault, Till, open_till
+from tests.billing.purchases import audited, offences, page_of, wallet
+from tests.billing.till import Fault, Till
 from tests.factories import TESTS, Place, make_place
 
 pytestmark = pytest.mark.usefixtures("database")
 USD = NANO_PER_USD
 DOWN = StripeDown("did not answer")
-
-
-@pytest.fixture
-def till() -> Iterator[Till]:
-    with open_till() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -71,11 +65,6 @@ def lots(place: Place) -> list[Lot]:
 def rows_of(table: Any, place: Place) -> list[Any]:
     with db.transaction(BILLING) as session:
         return list(session.scalars(select(table).where(table.tenant_id == place.tenant_id)))
-
-
-def page_of(order: Order) -> str:
-    assert order.session_id is not None
-    return order.session_id
 
 
 # One click

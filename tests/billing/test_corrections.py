@@ -63,7 +63,10 @@ def correct(call: OpenCall, amount_nusd: int) -> None:
 
 def left(place: Place) -> dict[UUID, int]:
     with db.transaction(TESTS) as session:
-        return {lot.lot_id: lot.remaining_nusd for lot in ledger.lots(session, place.tenant_id, limit=None)}
+        return {
+            lot.lot_id: lot.remaining_nusd
+            for lot in ledger.lots(session, place.tenant_id, limit=None)
+        }
 
 
 def sums(place: Place) -> Figures:

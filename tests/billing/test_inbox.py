@@ -25,7 +25,7 @@ from core.identity.access import Operator
 from core.identity.tables import AuditEntry
 from core.money import NANO_PER_USD
 from tests.billing.purchases import alarms, offences
-from tests.billing.story import SECRET, Story, jobs_for, tell
+from tests.billing.story import SECRET, Story, jobs_for
 from tests.factories import TESTS
 
 PAID, PART, REST = (
@@ -44,11 +44,6 @@ def _stripe(database: Database) -> Iterator[None]:
     stripe_api.install(StripeApi("sk_test_x", base="http://127.0.0.1:1", webhook_secrets=(SECRET,)))
     yield
     stripe_api.install(None)
-
-
-@pytest.fixture
-def story(database: Database) -> Story:
-    return tell()
 
 
 def receive(event: dict[str, Any]) -> str:

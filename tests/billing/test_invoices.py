@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core import db, telemetry
+from core import db
 from core.billing import invoices, ledger, refunds
 from core.billing.effects import Effect, Handled, Ignored, Waits
 from core.billing.ledger import BILLING
@@ -19,7 +19,7 @@ from core.billing.tables import Lot
 from core.money import NANO_PER_USD
 from tests.billing import plans
 from tests.billing.plans import a_customer, a_payment, an_invoice, granted_usd, own
-from tests.billing.purchases import offences, spend
+from tests.billing.purchases import alarms, offences, spend
 from tests.factories import Place
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -56,10 +56,6 @@ def tell_refund(place: Place, payment_intent_id: str, amount_minor: int) -> Effe
 def posted_usd(place: Place) -> int:
     with db.transaction(BILLING) as session:
         return ledger.wallet(session, place.tenant_id).posted_nusd // USD
-
-
-def alarms(name: str) -> float:
-    return telemetry.registry.get_sample_value("purser_alarms_total", {"name": name}) or 0
 
 
 def assert_ends(lot: Lot, until: datetime) -> None:

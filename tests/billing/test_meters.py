@@ -23,7 +23,7 @@ from core.db import new_id
 from core.quota import gate, standing
 from core.quota.gate import Ask
 from tests.billing.plans import a_customer, customer_id
-from tests.billing.purchases import offences, spend
+from tests.billing.purchases import alarms, offences, spend
 from tests.factories import Place, make_model
 from tests.quota.test_gate import close, cost
 
@@ -127,10 +127,6 @@ def change_subscription(place: Place, **values: Any) -> None:
         session.execute(
             update(Subscription).where(Subscription.tenant_id == place.tenant_id).values(**values)
         )
-
-
-def alarms(name: str) -> float:
-    return telemetry.registry.get_sample_value("purser_alarms_total", {"name": name}) or 0
 
 
 def test_an_hours_use_is_exported_once_in_whole_units_and_the_rest_waits() -> None:

@@ -62,7 +62,7 @@ def last_change(tenant_id: UUID) -> tuple[dict[str, Any], dict[str, Any]]:
 def written_off(tenant_id: UUID) -> list[tuple[str, int]]:
     with db.transaction(BILLING) as session:
         rows = session.query(Entry).filter_by(tenant_id=tenant_id, kind="write_off")
-        return [(row.contra, row.amount_nusd) for row in rows]
+        return [(row.contra, row.amount_nusd) for row in rows.order_by(Entry.seq)]
 
 
 def in_mode(mode: str, **more: Any) -> Place:

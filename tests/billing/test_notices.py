@@ -21,8 +21,8 @@ from tests.billing.books import (
     an_invoice,
     an_order,
     bought,
-    buyer,
 )
+from tests.billing.plans import buyer
 from tests.factories import TESTS, Place, make_model, make_place
 
 

@@ -18,18 +18,12 @@ from core.billing.stripe_api import StripeDown, StripeRefused
 from core.db import new_id
 from core.identity.tables import Plan
 from core.money import NANO_PER_USD
-from tests.billing.till import Fault, Till, open_till
+from tests.billing.till import Fault, Till
 from tests.factories import TESTS, make_place
 
 pytestmark = pytest.mark.usefixtures("database")
 USD = NANO_PER_USD
 TERMS: dict[str, Any] = {"title": "Big", "price_minor": 4000, "credits_nusd": 40 * USD}
-
-
-@pytest.fixture
-def till() -> Iterator[Till]:
-    with open_till() as opened:
-        yield opened
 
 
 @pytest.fixture

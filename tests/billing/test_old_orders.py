@@ -10,11 +10,11 @@ from core.billing.checkout import pages
 from core.billing.sales_tables import Order
 from core.billing.stripe_api import StripeDown, StripeRefused
 from core.billing.stripe_objects import CheckoutSession
-from tests.billing.test_checkout import DOWN, age, click, page_of, place, rows_of, state_of, till
+from tests.billing.test_checkout import DOWN, age, click, page_of, place, rows_of, state_of
 from tests.billing.till import Fault, Till
 from tests.factories import Place
 
-__all__ = ["place", "till"]
+__all__ = ["place"]
 pytestmark = pytest.mark.usefixtures("database")
 
 

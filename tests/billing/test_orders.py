@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
 from uuid import UUID
@@ -33,17 +33,11 @@ from tests.billing.purchases import (
     spend,
     wallet,
 )
-from tests.billing.till import Till, open_till
+from tests.billing.till import Till
 from tests.factories import Place, make_place
 
 pytestmark = pytest.mark.usefixtures("database")
 OPERATOR = Operator(new_id(), "op@example.com", "Op")
-
-
-@pytest.fixture
-def till() -> Iterator[Till]:
-    with open_till() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text, update
 
-from core import db, telemetry
+from core import db
 from core.billing import accounts, postpaid, stripe_api, stripe_objects, subscriptions
 from core.billing.ledger import BILLING
 from core.billing.sales_tables import OfferPrice
@@ -19,7 +19,7 @@ from core.billing.stripe_api import UsageTier
 from core.billing.stripe_tables import Meter, MeterExport
 from core.db import new_id
 from tests.billing.plans import a_customer, customer_id, row_of
-from tests.billing.purchases import spend
+from tests.billing.purchases import alarms, spend
 from tests.factories import TESTS, Place, make_place
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -80,10 +80,6 @@ def stripe(database: Any, monkeypatch: pytest.MonkeyPatch) -> Stripe:
     made = Stripe()
     monkeypatch.setattr(stripe_api, "_installed", made)
     return made
-
-
-def alarms(name: str) -> float:
-    return telemetry.registry.get_sample_value("purser_alarms_total", {"name": name}) or 0
 
 
 def switch(place: Place, mode: str, **more: Any) -> None:

@@ -113,11 +113,6 @@ def shop(database: Database) -> Iterator[Shop]:
     stripe_api.install(None)
 
 
-@pytest.fixture
-def story(database: Database) -> Story:
-    return tell()
-
-
 def book(story: Story, *names: str) -> None:
     """As if the webhooks of these had come."""
     for name in names:

@@ -17,7 +17,8 @@ from core.billing.statement import KINDS, Line, Statement, StatementAsk
 from core.db import Database
 from core.identity.access import Role
 from tests.analytics.using import correct, cost_of, use
-from tests.billing.books import USD, an_invoice, bought, buyer, lot_of, set_times
+from tests.billing.books import USD, an_invoice, bought, lot_of, set_times
+from tests.billing.plans import buyer
 from tests.factories import TESTS, Place, make_model, make_place
 
 ZONE = "Europe/Berlin"

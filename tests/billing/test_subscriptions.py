@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core import db, errors, telemetry
+from core import db, errors
 from core.billing import stripe_api, stripe_objects, subscriptions
 from core.billing.effects import Effect, Handled, Ignored, Waits
 from core.billing.ledger import BILLING
@@ -16,6 +16,7 @@ from core.billing.sales_tables import OfferPrice
 from core.identity import tenants
 from tests.billing import plans
 from tests.billing.plans import a_customer, a_subscription, own, plan_of, row_of
+from tests.billing.purchases import alarms
 from tests.factories import TESTS, Place
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -32,10 +33,6 @@ MONTH = timedelta(days=31)
 def tell(now: stripe_objects.Subscription) -> Effect:
     with db.transaction(BILLING) as session:
         return subscriptions.on_subscription(session, now)
-
-
-def alarms(name: str) -> float:
-    return telemetry.registry.get_sample_value("purser_alarms_total", {"name": name}) or 0
 
 
 def set_plan(place: Place, plan: str) -> None:

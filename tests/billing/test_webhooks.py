@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,12 +22,6 @@ from core.db import Database
 from tests.billing.shuffles import SaidNow, state_of
 from tests.billing.story import PAID, Story, names, tell
 from tests.factories import TESTS
-
-
-@pytest.fixture(autouse=True)
-def _nothing_installed(database: Database) -> Iterator[None]:
-    yield
-    stripe_api.install(None)
 
 
 @pytest.fixture
