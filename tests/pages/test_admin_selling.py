@@ -11,7 +11,7 @@ from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
 from core import db
-from core.billing import accounts, differences, inbox, ledger, offers, stripe_api
+from core.billing import accounts, credit, differences, inbox, ledger, offers, stripe_api
 from core.billing.differences import Difference
 from core.billing.ledger import BILLING
 from core.billing.sales_tables import (
@@ -215,6 +215,8 @@ def test_suspending_says_that_a_plan_is_charged_on(
 def test_large_credit_waits_for_a_second_operator(
     operator: Person, place: Place, open_page: Open
 ) -> None:
+    with db.transaction(TESTS) as session:  # whatever other tests left
+        credit.set_terms(session, TESTS, low_balance_nusd=5 * USD, approval_above_nusd=1000 * USD)
     app = opened(open_page, operator, place)
     app.text_input("grant_amount_0").input("1500")
     app.text_input("grant_reason_0").input("pilot")
