@@ -7,7 +7,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+
+import fasteners
 
 from core import db, jobs, telemetry
 from core.billing import offers, sandbox, stripe_api
@@ -38,15 +41,32 @@ async def _stand_in_where_used(settings: Settings) -> AsyncIterator[None]:
         yield
         return
     folder = _folder(settings)
-    server = await sandbox.serve(
-        state_file=folder / "books.json", port=_last_port(folder),
+    lock = fasteners.InterProcessLock(folder / "serving.lock")
+    if not lock.acquire(blocking=False):  # another web process of this data folder runs it
+        yield
+        return
+    try:
+        server = await _serve(settings, folder)
+        try:
+            yield
+        finally:
+            await server.close()
+    finally:
+        lock.release()
+
+
+async def _serve(settings: Settings, folder: Path) -> sandbox.Server:
+    """The stand-in, on the port it had where nobody else has taken that meanwhile."""
+    serve = partial(
+        sandbox.serve, state_file=folder / "books.json",
         webhook_url=f"{settings.app_url}/stripe/webhook", webhook_secret=settings.sandbox_secret(),
     )  # fmt: skip
-    (folder / "port").write_text(server.url.rpartition(":")[2])
     try:
-        yield
-    finally:
-        await server.close()
+        server = await serve(port=_last_port(folder))
+    except OSError:
+        server = await serve(port=0)
+    (folder / "port").write_text(server.url.rpartition(":")[2])
+    return server
 
 
 @contextmanager
