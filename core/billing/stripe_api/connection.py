@@ -10,11 +10,10 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import stripe
-from stripe.params.checkout import SessionCreateParams, SessionCreateParamsLineItem
 
 from core import telemetry
 from core.billing.stripe_api.refusals import (
@@ -25,6 +24,9 @@ from core.billing.stripe_api.refusals import (
     StripeRefused,
 )
 from core.billing.stripe_objects import Json, Unreadable
+
+if TYPE_CHECKING:  # hundreds of classes, 2 MB, that only the type checker reads
+    from stripe.params.checkout import SessionCreateParams, SessionCreateParamsLineItem
 
 API_VERSION = "2026-10-28.endive"
 CURRENCY = "usd"
@@ -40,8 +42,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 
 
 # for the rooms' other files: they may not import the library, and its dicts are checked by type
-CheckoutParams: TypeAlias = SessionCreateParams
-CheckoutLine: TypeAlias = SessionCreateParamsLineItem
+CheckoutParams: TypeAlias = "SessionCreateParams"
+CheckoutLine: TypeAlias = "SessionCreateParamsLineItem"
 _STRIPE_PAGES = (
     "https://checkout.stripe.com",
     "https://billing.stripe.com",
