@@ -14,9 +14,10 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from core import db, jobs, telemetry
+from core import db, errors, jobs, telemetry
 from core.billing import (
     comparisons,
     differences,
@@ -39,6 +40,8 @@ _LATELY, _EVER_LISTED = timedelta(hours=48), timedelta(days=30)
 _WINDOW = timedelta(days=3)
 _TYPES_AT_ONCE = 20
 
+# What an odd object can cause: a refusal of ours, an unreadable or missing field, a broken constraint.
+_FAILURES = (errors.Refusal, ValueError, LookupError, SQLAlchemyError)
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
@@ -182,7 +185,7 @@ def _compare(
         with db.transaction(BILLING) as session:
             outcome = compare(session)
             _keep(session, tally, kind, stripe_id, outcome)
-    except Exception as error:  # noqa: BLE001 - one object that fails must not hide all others
+    except _FAILURES as error:  # one object that fails must not hide all others
         telemetry.alarm("reconcile_failed", kind=kind, source=stripe_id, error=type(error).__name__)
 
 
