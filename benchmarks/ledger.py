@@ -36,7 +36,7 @@ _CALLS_OF_A_CLIENT, _CALLS_OF_A_RUN = 1_000_000_000, 1_000_000
 _ANALYZE = "vacuum analyze app.calls, app.accounts, app.lots, app.holds, app.entries, app.lot_uses"
 
 TENANTS_SQL = f"""
-    insert into app.tenants(tenant_id, name, plan, mode, time_zone, markup, status, label_id)
+    insert into app.tenants(tenant_id, name, plan, mode, first_time_zone, markup, status, label_id)
       select {_ID.format(f"({_TENANT_FROM} + n)")}, 'bench ' || n, 'enterprise', 'prepaid', 'UTC', 0,
         'active', {_ID.format(f"({_TENANT_FROM} + n)")} from generate_series(0, {TENANTS}) n;
     insert into app.labels(tenant_id, label_id, subject_id, name)

@@ -19,7 +19,7 @@ from core import db, jobs, telemetry
 from core.db import System
 
 _ROOT = Path(__file__).parent
-_ROOMS = ("identity", "metering", "billing", "quota", "chat")
+_ROOMS = ("identity", "metering", "billing", "quota", "chat", "alerts", "finance")
 _FILES = tuple(file for room in _ROOMS for file in sorted((_ROOT / room).glob("*invariants.sql")))
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _PER_INVARIANT_MAX = 100

@@ -20,13 +20,19 @@ ROOT = Path(__file__).parent.parent
 
 # Callees first: a verb may use the types and verbs of the files before it.
 VERB_FILES = (
+    "core/identity/zones.sql",
     "core/identity/sessions.sql",
+    "core/identity/members.sql",
+    "core/identity/tenants.sql",
     "core/metering/calls.sql",
     "core/billing/ledger.sql",
     "core/billing/corrections.sql",
     "core/billing/holds.sql",
     "core/quota/gate.sql",
     "core/chat/turns.sql",
+    "core/alerts/notices.sql",
+    "core/finance/closing.sql",
+    "core/finance/bills.sql",
 )
 
 

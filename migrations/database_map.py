@@ -12,17 +12,19 @@ from typing import TypeGuard
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql
 
+from core.alerts import tables as alerts
 from core.billing import sales_tables as sales
 from core.billing import stripe_tables as stripe
 from core.billing import tables as billing
 from core.catalog import tables as catalog
 from core.chat import tables as chat
 from core.db import Base
+from core.finance import tables as finance
 from core.identity import tables as identity
 from core.metering import tables as metering
 from core.quota import tables as quota
 
-ROOMS = (identity, catalog, metering, billing, sales, stripe, quota, chat)
+ROOMS = (identity, catalog, metering, billing, sales, stripe, quota, chat, alerts, finance)
 _PARTS = {"sales_tables": ", what is sold", "stripe_tables": ", exchanged with Stripe"}
 
 

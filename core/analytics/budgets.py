@@ -137,9 +137,8 @@ def _uses(
 
 _MONTH = """
 with month as (
-  select t.tenant_id, date_trunc('month', now() at time zone t.time_zone)::date as period,
-    (date_trunc('month', now() at time zone t.time_zone) + interval '1 month')
-      at time zone t.time_zone as resets_at
+  select t.tenant_id, verbs.month_of(t.tenant_id, now()) as period,
+    verbs.month_ends(t.tenant_id, now()) as resets_at
   from app.tenants t where t.tenant_id = :tenant),
 used as (
   select c.subject_id, array[c.messages, c.tokens, c.tokens_held, c.spent_nusd, c.held_nusd] as used
@@ -157,8 +156,7 @@ select k.key_id, coalesce(c.spent_nusd + c.held_nusd, 0) as spent_nusd,
     where u.tenant_id = k.tenant_id and u.api_key_id = k.key_id
       and u.opened_at > now() - interval '90 days') as last_used_at
 from app.api_keys k
-join app.tenants t on t.tenant_id = k.tenant_id
 left join app.counters c on c.tenant_id = k.tenant_id and c.subject_id = k.key_id
-  and c.period = date_trunc('month', now() at time zone t.time_zone)::date
+  and c.period = verbs.month_of(k.tenant_id, now())
 where cast(:user as uuid) is null or k.user_id = :user
 """

@@ -91,7 +91,7 @@ def health(session: Session, who: Actor) -> Health:
 
 
 _TENANTS = """
-select t.tenant_id, t.name, t.plan, t.mode, t.time_zone, t.status,
+select t.tenant_id, t.name, t.plan, t.mode, verbs.zone_of(t.tenant_id, now()) as time_zone, t.status,
   (select count(*) from app.memberships m
     where m.tenant_id = t.tenant_id and m.status = 'active') as members,
   month.first as month, used.spent_nusd, used.requests,
@@ -103,7 +103,7 @@ select t.tenant_id, t.name, t.plan, t.mode, t.time_zone, t.status,
 from app.tenants t
 left join app.accounts a on a.tenant_id = t.tenant_id
 cross join lateral (
-  select date_trunc('month', now() at time zone t.time_zone)::date as first) as month
+  select verbs.month_of(t.tenant_id, now()) as first) as month
 cross join lateral (
   select coalesce(sum(d.billed_nusd), 0)::bigint as spent_nusd,
     coalesce(sum(d.requests), 0)::bigint as requests

@@ -235,7 +235,7 @@ from used
 join by_model on by_model.user_id = used.user_id
 join app.tenants t on t.tenant_id = app.tenant()
 left join app.counters month on month.tenant_id = t.tenant_id and month.subject_id = used.user_id
-  and month.period = date_trunc('month', now() at time zone t.time_zone)::date
+  and month.period = verbs.month_of(t.tenant_id, now())
 left join app.limit_overrides o on o.tenant_id = t.tenant_id and o.scope = 'user'
   and o.subject_id = used.user_id and o.limit_name = 'monthly_nusd'
 left join app.plan_limits d on d.plan = :plan and d.scope = 'user' and d.limit_name = 'monthly_nusd'

@@ -99,7 +99,7 @@ select t.mode, a.posted_nusd, a.held_nusd, a.debt_nusd, a.receivable_nusd, a.fro
 from app.accounts a
 join app.tenants t on t.tenant_id = a.tenant_id
 cross join app.billing_terms terms
-cross join lateral (select (now() at time zone t.time_zone)::date as today) as here
+cross join lateral (select verbs.day_of(t.tenant_id, now()) as today) as here
 cross join lateral (
   select coalesce(sum(d.billed_nusd), 0)::bigint as spent_nusd,
     (coalesce(sum(d.billed_nusd) filter (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -19,6 +20,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db import Base
+from core.identity.tables import Tenant
 
 
 class Provider(Base):
@@ -74,6 +76,15 @@ class Price(Base):
         CheckConstraint("state in ('accepted', 'held', 'rejected')", name="state"),
         Index("prices_model_idx", "model_id", text("effective_from desc")),
     )
+
+
+class ModelBlock(Base):
+    """A model that a tenant does not want called. Who set it is in the audit log."""
+
+    __tablename__ = "model_blocks"
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey(Model.model_id), primary_key=True)
+    set_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class CatalogSync(Base):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -12,6 +11,7 @@ from core.billing import accounts, ledger
 from core.commands import finding
 from core.commands.connection import WHO, connected
 from core.commands.output import USD, Group, answer
+from core.identity import zones
 from core.money import exact
 
 
@@ -36,7 +36,8 @@ def grant(
         tenant = finding.tenant(session, tenant_name)
         expires_at = None
         if expires is not None:
-            expires_at = (expires + timedelta(days=1)).replace(tzinfo=ZoneInfo(tenant.time_zone))
+            calendar = zones.calendar_of(session, tenant.tenant_id)
+            expires_at = calendar.start_of(expires.date() + timedelta(days=1))
         entry = accounts.grant_credit(
             session, WHO, tenant.tenant_id, amount_nusd, key=key, reason=reason,
             expires_at=expires_at,

@@ -121,6 +121,20 @@ def require_operator(who: Actor | None) -> Operator | System:
     return who
 
 
+def require_admin(who: Actor | None, tenant_id: UUID) -> None:
+    """Let through whoever administers this tenant: its admins in a browser, operators, the system.
+
+    Raises errors.NotSignedIn; errors.Forbidden for another role or an API key; errors.NotFound for
+    another tenant, as for one that is missing.
+    """
+    if not isinstance(who, Principal):
+        require_operator(who)
+        return
+    require_person(require(who, Role.ADMIN))
+    if who.tenant_id != tenant_id:
+        raise errors.NotFound("There is no such tenant.")
+
+
 def require_person(who: Actor | None) -> None:
     """Refuse an API key where a person (or the system) must act. Raises errors.Forbidden."""
     if who is None:

@@ -124,12 +124,12 @@ begin
       and s.last_seen_at < now() - interval '1 minute';
   return query
     select s.session_id, u.user_id, u.email, u.name, o.user_id is not null, m.tenant_id, m.tenant_name,
-        m.role, m.plan, m.mode, m.time_zone, null::uuid, null::text[]
+        m.role, m.plan, m.mode, zone_of(m.tenant_id, now()), null::uuid, null::text[]
       from sessions s
       join users u on u.user_id = s.user_id and u.status = 'active'
       left join operators o on o.user_id = u.user_id
       left join lateral (
-        select p.tenant_id, t.name as tenant_name, p.role, t.plan, t.mode, t.time_zone
+        select p.tenant_id, t.name as tenant_name, p.role, t.plan, t.mode
           from memberships p join tenants t on t.tenant_id = p.tenant_id
           where p.user_id = u.user_id and p.status = 'active' and t.status = 'active'
           order by (p.tenant_id is not distinct from s.of_tenant) desc, p.created_at, p.tenant_id
@@ -256,7 +256,7 @@ end $$;
 create function who_by_key(p_hash bytea) returns setof identity
 language sql stable security definer set search_path = app, verbs, pg_temp as $$
   select null::uuid, u.user_id, u.email, u.name, false, t.tenant_id, t.name, m.role, t.plan, t.mode,
-      t.time_zone, k.key_id, k.scopes
+      zone_of(t.tenant_id, now()), k.key_id, k.scopes
     from api_key_hashes h
     join api_keys k on k.tenant_id = h.of_tenant and k.key_id = h.key_id
     join users u on u.user_id = k.user_id

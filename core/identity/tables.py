@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -63,17 +63,32 @@ class Tenant(Base):
     name: Mapped[str] = mapped_column(Text)
     plan: Mapped[str] = mapped_column(ForeignKey(Plan.plan))
     mode: Mapped[str] = mapped_column(Text, default="prepaid")
-    time_zone: Mapped[str] = mapped_column(Text, default="UTC")
+    # Where it began: verbs.zone_of says which zone is in force at a moment.
+    first_time_zone: Mapped[str] = mapped_column(Text, default="UTC")
     markup: Mapped[Decimal] = mapped_column(Numeric(9, 6), default=Decimal(0))
     status: Mapped[str] = mapped_column(Text, default="active")
     label_id: Mapped[UUID]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    cost_center: Mapped[str | None] = mapped_column(Text)
+    project: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
         CheckConstraint("mode in ('prepaid', 'postpaid', 'internal')", name="mode"),
         CheckConstraint("status in ('active', 'suspended')", name="status"),
         CheckConstraint("markup >= 0 and markup < 100", name="markup"),
         CheckConstraint("length(name) between 1 and 200", name="name"),
     )
+
+
+class ZoneChange(Base):
+    """A tenant's change to another time zone, from a month on; `starts_at` is when the old one ends."""
+
+    __tablename__ = "zone_changes"
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id), primary_key=True)
+    starts_on: Mapped[date] = mapped_column(primary_key=True)
+    starts_at: Mapped[datetime]
+    time_zone: Mapped[str] = mapped_column(Text)
+    set_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (CheckConstraint("extract(day from starts_on) = 1", name="starts_on"),)
 
 
 class Label(Base):
@@ -122,6 +137,7 @@ class Membership(Base):
     cost_center: Mapped[str | None] = mapped_column(Text)
     label_id: Mapped[UUID]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    project: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "label_id"], [Label.tenant_id, Label.label_id]),
         CheckConstraint("role in ('member', 'finance', 'admin')", name="role"),
@@ -143,6 +159,8 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    cost_center: Mapped[str | None] = mapped_column(Text)
+    project: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]),
         Index(None, "tenant_id", "user_id"),
@@ -158,6 +176,27 @@ class ApiKeyHash(Base):
     key_id: Mapped[UUID]
     __table_args__ = (
         ForeignKeyConstraint(["of_tenant", "key_id"], [ApiKey.tenant_id, ApiKey.key_id]),
+    )
+
+
+class Invite(Base):
+    """A one-time link into a tenant. Platform table: found by its hash, before anybody is known."""
+
+    __tablename__ = "invites"
+    invite_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    invite_id: Mapped[UUID] = mapped_column(unique=True, default=new_id)
+    of_tenant: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id))
+    email: Mapped[str] = mapped_column(Text)
+    role: Mapped[str] = mapped_column(Text)
+    invited_by: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    accepted_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    __table_args__ = (
+        CheckConstraint("email = lower(email)", name="email"),
+        CheckConstraint("role in ('member', 'finance', 'admin')", name="role"),
+        Index(None, "of_tenant"),
     )
 
 

@@ -3,12 +3,10 @@ one audit row. Opens no account and grants no credit: money belongs to a room ab
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import Select, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -16,14 +14,13 @@ from sqlalchemy.orm import Session
 
 from core import errors
 from core.db import new_id
-from core.identity import audit, names
+from core.identity import audit, names, zones
 from core.identity.access import Actor, Principal, Role, require_operator
 from core.identity.tables import Label, Membership, Operator, Plan, Tenant, User
 
 MODES = ("prepaid", "postpaid", "internal")
 _NAME_LENGTH_MAX = 200
 _MARKUP_MAX = 100
-_NO_PLACE = ("localtime", "Factory")  # zone files that mean another thing on another machine
 _MARKUP_STEP = Decimal("0.000001")  # what the column holds
 
 
@@ -74,7 +71,7 @@ def create_tenant(
     session.add(
         Tenant(
             tenant_id=tenant_id, name=cleaned, plan=plan, mode=mode, markup=fraction,
-            time_zone=_zone(session, time_zone), label_id=label_id,
+            first_time_zone=zones.require_zone(session, time_zone), label_id=label_id,
         )
     )  # fmt: skip
     session.flush()
@@ -298,9 +295,11 @@ def every_tenant(session: Session, who: Actor) -> tuple[TenantEntry, ...]:
             Member(row.user_id, row.email, row.name, Role(row.role), active)
         )
     tenants = session.scalars(select(Tenant).order_by(Tenant.name, Tenant.tenant_id))
+    calendars, now = zones.calendars(session), datetime.now(UTC)
     return tuple(
         TenantEntry(
-            t.tenant_id, t.name, t.plan, t.mode, t.time_zone, t.markup, t.status == "active",
+            t.tenant_id, t.name, t.plan, t.mode, calendars[t.tenant_id].span_at(now).time_zone,
+            t.markup, t.status == "active",
             t.created_at, tuple(people.get(t.tenant_id, ())),
         )
         for t in tenants
@@ -359,20 +358,6 @@ def _tenant(session: Session, tenant_id: UUID) -> Tenant:
 def _known_plan(session: Session, plan: str) -> None:
     if plan not in session.scalars(select(Plan.plan)).all():
         raise errors.BadInput("There is no such plan.", param="plan")
-
-
-def _zone(session: Session, time_zone: str) -> str:
-    """A zone that Python and Postgres both know: each computes the tenant's days and months."""
-    if time_zone == "UTC":
-        return time_zone  # known everywhere; reading Postgres's list of names takes 15 ms
-    known = False
-    with suppress(ZoneInfoNotFoundError, ValueError, OSError):
-        ZoneInfo(time_zone)
-        query = text("select exists (select from pg_timezone_names where name = :zone)")
-        known = session.execute(query, {"zone": time_zone}).scalar_one()
-    if not known or time_zone in _NO_PLACE or time_zone.startswith(("posix", "right/")):
-        raise errors.BadInput("There is no such time zone.", param="time_zone")
-    return time_zone
 
 
 def _markup(given: Decimal | str | int) -> Decimal:

@@ -41,14 +41,16 @@ language sql security definer set search_path = app, verbs, pg_temp as $$
     returning *;
 $$;
 
--- Adds one event (or a correction) to the sums of the tenant's own day.
-create function add_to_day(e usage_events, p_requests int, p_errors int, p_model text) returns void
-language sql set search_path = app, verbs, pg_temp as $$
+-- Adds one event (or a correction) to the sums of the tenant's own day and to its conversation's. One
+-- statement after the other, so that two settlements take the rows in the same order.
+create function add_to_day(e usage_events, p_requests int, p_errors int) returns void
+language plpgsql set search_path = app, verbs, pg_temp as $$
+declare on_day date := day_of(e.tenant_id, e.occurred_at);
+begin
   insert into usage_daily as d
-    select e.tenant_id, (e.occurred_at at time zone t.time_zone)::date, e.user_id, p_model, e.source,
-      p_requests, p_errors, e.prompt_tokens, e.cached_tokens, e.cache_write_tokens,
-      e.completion_tokens, e.reasoning_tokens, e.list_nusd, e.billed_nusd
-    from tenants t where t.tenant_id = e.tenant_id
+    values (e.tenant_id, on_day, e.user_id, e.model_served, e.source, p_requests, p_errors,
+      e.prompt_tokens, e.cached_tokens, e.cache_write_tokens, e.completion_tokens, e.reasoning_tokens,
+      e.list_nusd, e.billed_nusd)
   on conflict (tenant_id, day, user_id, model, source) do update set
     requests = d.requests + excluded.requests, errors = d.errors + excluded.errors,
     prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
@@ -57,7 +59,45 @@ language sql set search_path = app, verbs, pg_temp as $$
     completion_tokens = d.completion_tokens + excluded.completion_tokens,
     reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
     list_nusd = d.list_nusd + excluded.list_nusd, billed_nusd = d.billed_nusd + excluded.billed_nusd;
+  insert into usage_daily_models as d
+    values (e.tenant_id, on_day, e.model_served, e.source, p_requests, p_errors,
+      e.prompt_tokens, e.cached_tokens, e.cache_write_tokens, e.completion_tokens, e.reasoning_tokens,
+      e.list_nusd, e.billed_nusd)
+  on conflict (tenant_id, day, model, source) do update set
+    requests = d.requests + excluded.requests, errors = d.errors + excluded.errors,
+    prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
+    cached_tokens = d.cached_tokens + excluded.cached_tokens,
+    cache_write_tokens = d.cache_write_tokens + excluded.cache_write_tokens,
+    completion_tokens = d.completion_tokens + excluded.completion_tokens,
+    reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
+    list_nusd = d.list_nusd + excluded.list_nusd, billed_nusd = d.billed_nusd + excluded.billed_nusd;
+  if e.conversation_id is not null then
+    insert into usage_conversations as c
+      values (e.tenant_id, e.conversation_id, e.user_id, e.model_served, p_requests,
+        e.prompt_tokens + e.completion_tokens, e.list_nusd, e.billed_nusd, e.occurred_at, e.occurred_at)
+    on conflict (tenant_id, conversation_id) do update set
+      model = case when excluded.last_at >= c.last_at then excluded.model else c.model end,
+      requests = c.requests + excluded.requests, tokens = c.tokens + excluded.tokens,
+      list_nusd = c.list_nusd + excluded.list_nusd, billed_nusd = c.billed_nusd + excluded.billed_nusd,
+      first_at = least(c.first_at, excluded.first_at), last_at = greatest(c.last_at, excluded.last_at);
+  end if;
+end $$;
+
+-- One closing of a month at a time, and no correction of the month meanwhile. Taken before any row.
+create function lock_month(p_tenant uuid, p_month date) returns void
+language sql set search_path = app, verbs, pg_temp as $$
+  select pg_advisory_xact_lock(hashtextextended(p_tenant::text || p_month::text, 7030));
 $$;
+
+-- Whether the month of a moment was closed. While the answer is being used nobody can close it.
+create function month_is_closed(p_tenant uuid, p_at timestamptz) returns boolean
+language plpgsql set search_path = app, verbs, pg_temp as $$
+declare month_asked date := month_of(p_tenant, p_at);
+begin
+  perform pg_advisory_xact_lock_shared(hashtextextended(p_tenant::text || month_asked::text, 7030));
+  return exists (select from closings c where c.tenant_id = p_tenant and c.month = month_asked
+    and c.reopened_at is null);
+end $$;
 
 grant execute on function beat, ask_stop to app_rw, app_jobs;
 grant execute on function take_lease to app_jobs;

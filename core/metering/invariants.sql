@@ -18,7 +18,8 @@ having count(e.call_id) <> case c.state when 'settled' then 1 else 0 end;
 select format('event %s: call %s is missing or another''s', e.event_id, e.call_id)
 from app.usage_events e
 left join app.calls c on c.tenant_id = e.tenant_id and c.call_id = e.call_id
-where c.call_id is null or c.opened_at <> e.occurred_at or c.user_id <> e.user_id
+where c.call_id is null or e.kind = 'call' and c.opened_at <> e.occurred_at
+  or e.occurred_at < c.opened_at or c.user_id <> e.user_id
   or c.api_key_id is distinct from e.api_key_id or c.source <> e.source
   or e.kind = 'adjustment' and e.adjusts_call_id <> e.call_id;
 
@@ -31,8 +32,8 @@ having least(sum(list_nusd), sum(billed_nusd), sum(prompt_tokens), sum(completio
 
 -- name: usage_daily
 with events as (
-  select e.tenant_id, (e.occurred_at at time zone t.time_zone)::date as day, e.user_id,
-    case when e.kind = 'call' then e.model_served else c.model_served end as model, e.source,
+  select e.tenant_id, verbs.day_of(e.tenant_id, e.occurred_at) as day, e.user_id,
+    e.model_served as model, e.source,
     count(*) filter (where e.kind = 'call') as requests,
     count(*) filter (where e.kind = 'call' and e.outcome in ('error', 'timeout')) as errors,
     sum(e.prompt_tokens) as prompt_tokens, sum(e.cached_tokens) as cached_tokens,
@@ -40,9 +41,6 @@ with events as (
     sum(e.reasoning_tokens) as reasoning_tokens, sum(e.list_nusd) as list_nusd,
     sum(e.billed_nusd) as billed_nusd
   from app.usage_events e
-  join app.tenants t on t.tenant_id = e.tenant_id
-  left join app.usage_events c on e.kind = 'adjustment' and c.tenant_id = e.tenant_id
-    and c.call_id = e.call_id and c.occurred_at = e.occurred_at and c.kind = 'call'
   group by 1, 2, 3, 4, 5)
 select format('tenant %s day %s person %s model %s source %s: %s requests billed %s, events say %s billed %s',
   coalesce(d.tenant_id, e.tenant_id), coalesce(d.day, e.day), coalesce(d.user_id, e.user_id),

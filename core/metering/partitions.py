@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from core import db, jobs
 from core.db import System
+from core.periods import following_month
 
 MONTHS_AHEAD = 3
 
@@ -20,7 +21,7 @@ def ensure(session: Session, first: date, last: date) -> int:
         made += bool(
             session.scalar(text("select app.ensure_usage_partition(:month)"), {"month": month})
         )
-        month = following(month)
+        month = following_month(month)
     return made
 
 
@@ -29,13 +30,8 @@ def ensure_ahead(session: Session) -> int:
     this = datetime.now(UTC).date().replace(day=1)
     last = this
     for _ in range(MONTHS_AHEAD):
-        last = following(last)
+        last = following_month(last)
     return ensure(session, this, last)
-
-
-def following(month: date) -> date:
-    """The first day of the month after that of `month`."""
-    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
 
 
 @jobs.periodic("10 1 * * *", "metering.partitions")

@@ -1,7 +1,7 @@
-"""The daily sums, made anew from the usage events. Settlement keeps them; this repairs them.
+"""The sums by day and by conversation, made anew from the usage events. Settlement keeps them; this
+repairs them.
 
-Days are those of the tenant's zone as it is now; an adjustment counts on the day and for the model
-of the call it corrects, as settlement counts it.
+Days are those of the tenant's calendar; an event counts on the day it is dated.
 """
 
 from __future__ import annotations
@@ -16,41 +16,54 @@ _SUMS = (
     " list_nusd billed_nusd"
 )
 _NAMES = ", ".join(_SUMS.split())
-_SUMMED = ", ".join(f"sum(e.{name})::bigint" for name in _SUMS.split())
+_SUMMED = ", ".join(f"sum({name})::bigint" for name in _SUMS.split())
+_OF_TENANT = "where (cast(:tenant as uuid) is null or tenant_id = :tenant)"
 
-# Settlements wait for this lock before they add to a day. Those that already did have committed
-# once it is ours, and are seen; the others add to what is written here.
-_LOCK = "lock table app.usage_daily in share row exclusive mode"
-_DELETE = "delete from app.usage_daily where cast(:tenant as uuid) is null or tenant_id = :tenant"
-_INSERT = f"""
+# Settlements wait for this lock before they add to a sum. Those that already did have committed once it
+# is ours, and are seen; the others add to what is written here. The first table is also the first that
+# a settlement writes.
+_TABLES = ("usage_daily", "usage_daily_models", "usage_conversations")
+_LOCK = f"lock table {', '.join(f'app.{table}' for table in _TABLES)} in share row exclusive mode"
+_BY_PERSON = f"""
 insert into app.usage_daily(tenant_id, day, user_id, model, source, requests, errors, {_NAMES})
-select e.tenant_id, (e.occurred_at at time zone t.time_zone)::date, e.user_id,
-  case when e.kind = 'call' then e.model_served else c.model_served end, e.source,
-  count(*) filter (where e.kind = 'call'),
-  count(*) filter (where e.kind = 'call' and e.outcome in ('error', 'timeout')), {_SUMMED}
-from app.usage_events e
-join app.tenants t on t.tenant_id = e.tenant_id
-left join app.usage_events c on e.kind = 'adjustment' and c.tenant_id = e.tenant_id
-  and c.call_id = e.call_id and c.occurred_at = e.occurred_at and c.kind = 'call'
-where cast(:tenant as uuid) is null or e.tenant_id = :tenant
+select tenant_id, verbs.day_of(tenant_id, occurred_at), user_id, model_served, source,
+  count(*) filter (where kind = 'call'),
+  count(*) filter (where kind = 'call' and outcome in ('error', 'timeout')), {_SUMMED}
+from app.usage_events {_OF_TENANT}
 group by 1, 2, 3, 4, 5
 """  # noqa: S608 - our own column names
+_BY_MODEL = f"""
+insert into app.usage_daily_models(tenant_id, day, model, source, requests, errors, {_NAMES})
+select tenant_id, day, model, source, sum(requests)::bigint, sum(errors)::bigint, {_SUMMED}
+from app.usage_daily {_OF_TENANT}
+group by 1, 2, 3, 4
+"""  # noqa: S608 - as above
+_BY_CONVERSATION = f"""
+insert into app.usage_conversations(tenant_id, conversation_id, user_id, model, requests, tokens,
+  list_nusd, billed_nusd, first_at, last_at)
+select tenant_id, conversation_id, (array_agg(user_id))[1],
+  (array_agg(model_served order by occurred_at desc, event_id desc))[1],
+  count(*) filter (where kind = 'call'), sum(prompt_tokens + completion_tokens)::bigint,
+  sum(list_nusd)::bigint, sum(billed_nusd)::bigint, min(occurred_at), max(occurred_at)
+from app.usage_events {_OF_TENANT} and conversation_id is not null
+group by 1, 2
+"""  # noqa: S608 - as above
 
 
 def rebuild(session: Session, tenant_id: UUID | None = None) -> int:
-    """Recompute the sums of one tenant, or of all; returns how many rows there are then.
+    """Recompute the sums of one tenant, or of all; returns how many rows by person there are then.
 
     Settlements wait meanwhile, so one transaction per tenant is kinder than one for all.
     """
+    of_tenant = {"tenant": tenant_id}
     session.execute(text("set local statement_timeout = 0"))
     session.execute(text(_LOCK))
-    session.execute(text(_DELETE), {"tenant": tenant_id})
-    session.execute(text(_INSERT), {"tenant": tenant_id})
+    for table in _TABLES:
+        session.execute(text(f"delete from app.{table} {_OF_TENANT}"), of_tenant)  # noqa: S608
+    for statement in (_BY_PERSON, _BY_MODEL, _BY_CONVERSATION):
+        session.execute(text(statement), of_tenant)
     counted = session.scalar(
-        text(
-            "select count(*) from app.usage_daily"
-            " where cast(:tenant as uuid) is null or tenant_id = :tenant"
-        ),
-        {"tenant": tenant_id},
+        text(f"select count(*) from app.usage_daily {_OF_TENANT}"),  # noqa: S608
+        of_tenant,
     )
     return counted or 0

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ForeignKey,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db import Base
-from core.identity.tables import ApiKey, Membership
+from core.identity.tables import ApiKey, Membership, Tenant
 
 _COST_SOURCES = "cost_source in ('provider', 'price_table', 'estimate')"
 
@@ -63,6 +64,7 @@ class Call(Base):
     gave_output: Mapped[bool | None]
     opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
     settled_at: Mapped[datetime | None]
+    project: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
         UniqueConstraint("tenant_id", "call_id"),
         ForeignKeyConstraint(["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]),
@@ -99,7 +101,10 @@ class Generation(Base):
 
 
 class UsageEvent(Base):
-    """What one call used and cost, or a later correction of it. Append-only."""
+    """What one call used and cost, or a later correction of it. Append-only.
+
+    Dated by the call's opening; a correction that comes after the month was closed by its own moment.
+    """
 
     __tablename__ = "usage_events"
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -135,6 +140,7 @@ class UsageEvent(Base):
     first_token_ms: Mapped[int | None]
     cached: Mapped[bool] = mapped_column(server_default="false")
     generation_id: Mapped[str | None] = mapped_column(Text)
+    project: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "call_id"], [Call.tenant_id, Call.call_id]),
         CheckConstraint("kind in ('call', 'adjustment')", name="kind"),
@@ -142,6 +148,11 @@ class UsageEvent(Base):
         CheckConstraint(_COST_SOURCES, name="cost_source"),
         Index("usage_events_call_idx", "tenant_id", "call_id"),
         Index("usage_events_recent_idx", "occurred_at", postgresql_using="brin"),
+        Index(
+            "usage_events_adjustments_idx",
+            "occurred_at",
+            postgresql_where=text("kind = 'adjustment'"),
+        ),
         {"postgresql_partition_by": "range (occurred_at)"},
     )
 
@@ -166,6 +177,56 @@ class UsageDay(Base):
     billed_nusd: Mapped[int] = mapped_column(BigInteger)
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]),
+        Index(None, "day"),
+        {"postgresql_with": {"fillfactor": 70}},
+    )
+
+
+class UsageModelDay(Base):
+    """The same sums without the person: few rows, for the questions over all tenants or many months."""
+
+    __tablename__ = "usage_daily_models"
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    source: Mapped[str] = mapped_column(Text, primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    errors: Mapped[int] = mapped_column(BigInteger)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int] = mapped_column(BigInteger)
+    cache_write_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
+    list_nusd: Mapped[int] = mapped_column(BigInteger)
+    billed_nusd: Mapped[int] = mapped_column(BigInteger)
+    __table_args__ = (
+        Index(None, "day"),
+        {"postgresql_with": {"fillfactor": 70}},
+    )
+
+
+class ConversationUse(Base):
+    """What a conversation has used and cost in all. Outlives the conversation; holds nothing of it."""
+
+    __tablename__ = "usage_conversations"
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    conversation_id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID]
+    model: Mapped[str] = mapped_column(Text)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    tokens: Mapped[int] = mapped_column(BigInteger)
+    list_nusd: Mapped[int] = mapped_column(BigInteger)
+    billed_nusd: Mapped[int] = mapped_column(BigInteger)
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "user_id"], [Membership.tenant_id, Membership.user_id]),
+        Index("usage_conversations_recent_idx", "tenant_id", "user_id", text("last_at desc")),
+        Index(
+            "usage_conversations_dear_idx",
+            "billed_nusd",
+            postgresql_where=text("billed_nusd > 10000000000"),
+        ),
         {"postgresql_with": {"fillfactor": 70}},
     )
 

@@ -18,6 +18,7 @@ class Admission:
     tenant_label_id: UUID
     user_label_id: UUID
     cost_center: str | None
+    project: str | None
     source: str
     purpose: str
     conversation_id: UUID | None

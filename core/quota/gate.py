@@ -150,8 +150,9 @@ def prepare(standing: Standing, ask: Ask) -> Admission:
     return Admission(
         call_id=new_id(), tenant_id=standing.tenant_id, user_id=standing.user_id,
         key_id=standing.key_id, tenant_label_id=standing.tenant_label_id,
-        user_label_id=standing.user_label_id, cost_center=standing.cost_center, source=ask.source,
-        purpose=ask.purpose, conversation_id=ask.conversation_id, provider=standing.provider,
+        user_label_id=standing.user_label_id, cost_center=standing.cost_center,
+        project=standing.project, source=ask.source, purpose=ask.purpose,
+        conversation_id=ask.conversation_id, provider=standing.provider,
         model_id=standing.model_id, price_id=standing.price_id, markup=str(standing.markup),
         prompt_tokens_guess=ask.prompt_tokens_guess, answer_tokens_max=cap, tokens_held=guess + cap,
         hold_nusd=billed_nusd(worst_usd, standing.markup), period=standing.period,

@@ -4,7 +4,7 @@
 
 create type standing as (
   tenant_id uuid, user_id uuid, key_id uuid, tenant_label_id uuid, user_label_id uuid, cost_center text,
-  tenant_status text, user_status text, key_status text, scopes text[], role text, email text, name text,
+  project text, tenant_status text, user_status text, key_status text, scopes text[], role text, email text, name text,
   tenant_name text, plan text, mode text, time_zone text, markup numeric, period date,
   period_ends timestamptz,
   model_id text, provider text, model_active boolean, context_tokens int, output_tokens_max int,
@@ -51,12 +51,12 @@ begin
     s.key_status := case when k.revoked_at is not null then 'revoked'
       when k.expires_at <= now() then 'expired' else 'active' end;
   end if;
-  select t.tenant_id, u.user_id, t.label_id, m.label_id, m.cost_center, t.status,
+  select t.tenant_id, u.user_id, t.label_id, m.label_id,
+      coalesce(k.cost_center, m.cost_center, t.cost_center), coalesce(k.project, m.project, t.project), t.status,
       case when u.status = 'active' and m.status = 'active' then 'active' else 'disabled' end,
-      m.role, u.email, u.name, t.name, t.plan, t.mode, t.time_zone, t.markup,
-      date_trunc('month', now() at time zone t.time_zone)::date,
-      (date_trunc('month', now() at time zone t.time_zone) + interval '1 month') at time zone t.time_zone
-    into s.tenant_id, s.user_id, s.tenant_label_id, s.user_label_id, s.cost_center, s.tenant_status,
+      m.role, u.email, u.name, t.name, t.plan, t.mode, zone_of(t.tenant_id, now()), t.markup,
+      month_of(t.tenant_id, now()), month_ends(t.tenant_id, now())
+    into s.tenant_id, s.user_id, s.tenant_label_id, s.user_label_id, s.cost_center, s.project, s.tenant_status,
       s.user_status, s.role, s.email, s.name, s.tenant_name, s.plan, s.mode, s.time_zone, s.markup,
       s.period, s.period_ends
     from memberships m join tenants t on t.tenant_id = m.tenant_id join users u on u.user_id = m.user_id
@@ -90,7 +90,7 @@ end $$;
 
 create type admission as (
   call_id uuid, tenant_id uuid, user_id uuid, key_id uuid, tenant_label_id uuid, user_label_id uuid,
-  cost_center text, source text, purpose text, conversation_id uuid, provider text, model_id text,
+  cost_center text, project text, source text, purpose text, conversation_id uuid, provider text, model_id text,
   price_id bigint, markup numeric, prompt_tokens_guess int, answer_tokens_max int, tokens_held bigint,
   hold_nusd bigint, period date, idempotency_key text, lease_token uuid, lease_s int, total_ms int,
   limits bigint[]);
@@ -214,11 +214,11 @@ begin
     return v;
   end if;
   insert into calls(call_id, tenant_id, user_id, api_key_id, tenant_label_id, user_label_id, cost_center,
-      source, purpose, conversation_id, provider, model_requested, price_id, markup,
+      project, source, purpose, conversation_id, provider, model_requested, price_id, markup,
       prompt_tokens_guess, answer_tokens_max, tokens_held, hold_nusd, period, idempotency_key, state,
       lease_token, lease_until, deadline_at)
     values (a.call_id, a.tenant_id, a.user_id, a.key_id, a.tenant_label_id, a.user_label_id,
-      a.cost_center, a.source, a.purpose, a.conversation_id, a.provider, a.model_id, a.price_id,
+      a.cost_center, a.project, a.source, a.purpose, a.conversation_id, a.provider, a.model_id, a.price_id,
       a.markup, a.prompt_tokens_guess, a.answer_tokens_max, a.tokens_held, a.hold_nusd, a.period,
       a.idempotency_key, 'open', a.lease_token, clock_timestamp() + make_interval(secs => a.lease_s),
       clock_timestamp() + make_interval(secs => a.total_ms / 1000.0));
@@ -250,18 +250,22 @@ language sql stable set search_path = app, verbs, pg_temp as $$
     from usage_events where tenant_id = p_tenant and call_id = p_call;
 $$;
 
+-- An adjustment is dated by its call's opening while that month is open; afterwards, by its own moment.
 create function event_of(c calls, s settlement, p_kind text) returns usage_events
 language plpgsql set search_path = app, verbs, pg_temp as $$
-declare e usage_events;
+declare e usage_events; dated timestamptz := c.opened_at;
 begin
+  if p_kind = 'adjustment' and month_is_closed(c.tenant_id, c.opened_at) then
+    dated := clock_timestamp();
+  end if;
   insert into usage_events(tenant_id, occurred_at, kind, call_id, adjusts_call_id, user_id, api_key_id,
-      tenant_label_id, user_label_id, cost_center, source, purpose, conversation_id, provider,
+      tenant_label_id, user_label_id, cost_center, project, source, purpose, conversation_id, provider,
       model_requested, model_served, price_id, prompt_tokens, cached_tokens, cache_write_tokens,
       completion_tokens, reasoning_tokens, provider_cost_usd, list_nusd, billed_nusd, cost_source,
       outcome, latency_ms, first_token_ms, generation_id)
-    values (c.tenant_id, c.opened_at, p_kind, c.call_id,
+    values (c.tenant_id, dated, p_kind, c.call_id,
       case when p_kind = 'adjustment' then c.call_id end, c.user_id, c.api_key_id, c.tenant_label_id,
-      c.user_label_id, c.cost_center, c.source, c.purpose, c.conversation_id, c.provider,
+      c.user_label_id, c.cost_center, c.project, c.source, c.purpose, c.conversation_id, c.provider,
       c.model_requested, coalesce(s.model_served, c.model_requested), c.price_id, s.prompt_tokens,
       s.cached_tokens, s.cache_write_tokens, s.completion_tokens, s.reasoning_tokens,
       s.provider_cost_usd, s.list_nusd, s.billed_nusd, s.cost_source, s.outcome, s.latency_ms,
@@ -302,7 +306,7 @@ begin
   end if;
   s.generation_id := c.generation_id;
   e := event_of(c, s, 'call');
-  perform add_to_day(e, 1, (s.outcome in ('error', 'timeout'))::int, e.model_served);
+  perform add_to_day(e, 1, (s.outcome in ('error', 'timeout'))::int);
   perform count_use(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd, true,
     case when s.gave_output then 0 else -1 end);
   perform capture(s.tenant_id, s.call_id, c.hold_nusd, s.billed_nusd, s.actor);
@@ -349,9 +353,9 @@ begin
   s.latency_ms := had.latency_ms;
   s.first_token_ms := had.first_token_ms;
   s.generation_id := coalesce(s.generation_id, had.generation_id);
-  s.model_served := coalesce(s.model_served, had.model_served);
+  s.model_served := had.model_served;  -- counted where the call was
   e := event_of(c, s, 'adjustment');
-  perform add_to_day(e, 0, 0, had.model_served);
+  perform add_to_day(e, 0, 0);
   perform count_use(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd, false, 0);
   perform adjust(s.tenant_id, s.call_id, s.billed_nusd, 'adjust:' || s.call_id, s.actor,
     'true cost of the call');

@@ -39,6 +39,5 @@ where (coalesce(c.messages, 0), coalesce(c.tokens, 0), coalesce(c.tokens_held, 0
 -- before, so at midnight between two months either is right.
 select format('call %s: counted in %s, opened %s', c.call_id, c.period, c.opened_at)
 from app.calls c
-join app.tenants t on t.tenant_id = c.tenant_id
-where c.period not in (date_trunc('month', c.opened_at at time zone t.time_zone)::date,
-  date_trunc('month', (c.opened_at - interval '60 s') at time zone t.time_zone)::date);
+where c.period not in (verbs.month_of(c.tenant_id, c.opened_at),
+  verbs.month_of(c.tenant_id, c.opened_at - interval '60 s'));

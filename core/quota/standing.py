@@ -28,6 +28,7 @@ class Standing:
     tenant_label_id: UUID
     user_label_id: UUID
     cost_center: str | None
+    project: str | None
     tenant_status: str
     user_status: str
     key_status: str | None

@@ -40,7 +40,7 @@ def test_a_tenant_is_made_and_its_id_printed(run: Run) -> None:
     assert wallet(answer.out.strip()).available_nusd == 12_500_000_000
     with db.transaction(TESTS) as session:
         row = session.execute(
-            text("select name, plan, mode, time_zone from app.tenants where tenant_id = :t"),
+            text("select name, plan, mode, first_time_zone from app.tenants where tenant_id = :t"),
             {"t": answer.out.strip()},
         ).one()
     assert tuple(row) == ("Nord See", "pro", "prepaid", "Europe/Berlin")

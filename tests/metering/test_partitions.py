@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from core import db
 from core.metering import partitions
+from core.periods import following_month
 from tests.factories import TESTS
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -36,15 +37,6 @@ def test_three_months_ahead_are_there_afterwards() -> None:
         assert partitions.ensure_ahead(session) == 0
         month = datetime.now(UTC).date().replace(day=1)
         for _ in range(partitions.MONTHS_AHEAD):
-            month = partitions.following(month)
+            month = following_month(month)
             name = f"app.usage_events_{month:%Y_%m}"
             assert session.scalar(text("select to_regclass(:name)"), {"name": name})
-
-
-@pytest.mark.parametrize(
-    ("month", "after"),
-    [(date(2026, 1, 31), date(2026, 2, 1)), (date(2026, 11, 1), date(2026, 12, 1)),
-     (date(2026, 12, 9), date(2027, 1, 1))],
-)  # fmt: skip
-def test_the_month_after(month: date, after: date) -> None:
-    assert partitions.following(month) == after

@@ -1,0 +1,1 @@
+-- Importing what a provider billed and we never recorded.

@@ -1,0 +1,1 @@
+-- People of a tenant in the hands of its admins: invites, roles, places, sessions, limits.

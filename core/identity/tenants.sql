@@ -1,0 +1,1 @@
+-- A tenant's own terms in the hands of its admins and operators: cost centres, models, zone.
