@@ -29,7 +29,7 @@ from core.catalog import registry, sync
 from core.chat import conversations
 from core.chat.tables import Conversation, Message
 from core.db import Database, System, counted, new_id
-from core.identity import keys, limits, sessions, tenants
+from core.identity import keys, limits, members, sessions, tenants
 from core.identity.access import Principal, Role
 from core.identity.tables import Membership, Tenant, User
 from core.quota import gate, standing
@@ -192,7 +192,7 @@ def _open_tenant(session: Session, number: int) -> tuple[UUID, UUID]:
     tenant_id = tenants.create_tenant(session, BENCHMARK, name, plan="enterprise")
     ledger.open_account(session, tenant_id, mode="prepaid")
     user_id = tenants.create_user(session, BENCHMARK, f"{name}@example.com", name=name)
-    tenants.add_member(session, BENCHMARK, tenant_id, user_id, Role.ADMIN)
+    members.add(session, BENCHMARK, tenant_id, user_id, Role.ADMIN)
     limits.set_limit(
         session, BENCHMARK, tenant_id, limits.Subject.TENANT, tenant_id,
         limits.LimitName.MONTHLY_NUSD, None,

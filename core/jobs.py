@@ -101,6 +101,59 @@ def defer(session: Session, name: str, **arguments: Argument) -> int:
     return job_id
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A job in the queue; `arguments` are ids. `since` is when it came to be in this state."""
+
+    job_id: int
+    name: str
+    status: str
+    arguments: dict[str, int | str]
+    attempts: int
+    scheduled_at: datetime | None
+    since: datetime | None
+
+
+def entries(
+    session: Session, *, status: str | None = None, before_id: int | None = None, limit: int = 50
+) -> tuple[Entry, ...]:
+    """The newest jobs of the queue, of one status or all; those done are not kept.
+
+    Needs a transaction of the jobs role; page on with the last `job_id`.
+    """
+    rows = session.execute(
+        text(_ENTRIES), {"status": status, "before": before_id, "limit": min(max(limit, 1), 200)}
+    )
+    return tuple(Entry(*row) for row in rows)
+
+
+def put_back(session: Session, job_id: int) -> str | None:
+    """Let a job that was given up run again, now; its name, or None when it is not given up.
+
+    It has one more attempt. Needs a transaction of the jobs role.
+    """
+    before = session.scalar(text("select current_setting('search_path')"))
+    _search(session, _SCHEMA)  # the library's triggers name no schema either
+    found = session.execute(text(_PUT_BACK), {"job": job_id}).scalar()
+    _search(session, before or "")
+    return None if found is None else str(found)
+
+
+_ENTRIES = """
+select j.id, j.task_name, j.status::text, j.args, j.attempts, j.scheduled_at,
+  (select max(e.at) from jobs.procrastinate_events e where e.job_id = j.id)
+from jobs.procrastinate_jobs j
+where (cast(:status as text) is null or j.status::text = :status)
+  and (cast(:before as bigint) is null or j.id < :before)
+order by j.id desc limit :limit
+"""
+_PUT_BACK = """
+update jobs.procrastinate_jobs set status = 'todo', attempts = attempts + 1, scheduled_at = null,
+  worker_id = null
+where id = :job and status = 'failed' returning task_name
+"""
+
+
 async def run_worker(url: str, stop: asyncio.Event) -> None:
     """Run jobs until `stop` is set, then let running ones end. `url` leads to Postgres itself.
 
@@ -181,7 +234,10 @@ def _app(url: str) -> App:
 def _add(app: App, job: _Registered) -> None:
     run = partial(_run, job)
     if job.cron is None:
-        retry = RetryStrategy(max_attempts=job.attempts_max - 1, exponential_wait=_RETRY_BASE_S)
+        again = job.attempts_max - 1  # for the library, none means without end
+        retry = (
+            RetryStrategy(max_attempts=again, exponential_wait=_RETRY_BASE_S) if again else False
+        )
         app.task(name=job.name, retry=retry)(run)
     else:
         added = app.task(name=job.name, queueing_lock=job.name)(run)

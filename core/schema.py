@@ -30,7 +30,6 @@ VERB_FILES = (
     "core/billing/holds.sql",
     "core/quota/gate.sql",
     "core/chat/turns.sql",
-    "core/alerts/notices.sql",
     "core/finance/closing.sql",
     "core/finance/bills.sql",
 )

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = None
     openrouter_api_key: SecretStr | None = None
     openrouter_base_url: str = "https://openrouter.ai/api/v1"
+    openrouter_management_key: SecretStr | None = None
     openrouter_default_model: str = "openai/gpt-6-luna"
     stripe_secret_key: SecretStr | None = None
     stripe_webhook_secrets: SecretStr | None = None

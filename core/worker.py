@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 
-from core import db, invariants, jobs
+from sqlalchemy.orm import Session
+
+from core import db, errors, invariants, jobs
+from core.alerts import rules
 from core.billing import (
     checkout,
     customers,
@@ -22,14 +25,29 @@ from core.billing import (
 )
 from core.catalog import sync_job
 from core.chat import recover
-from core.identity import leftovers
+from core.finance import stored_files
+from core.finance.bills import nightly
+from core.identity import audit, leftovers
+from core.identity.access import Actor, require_operator
 from core.metering import partitions
 from core.settings import Settings, SettingsRefused
 
 ROOMS_WITH_JOBS = (
     invariants, leftovers, sync_job, partitions, ledger, offers, customers, checkout, topups, refunds,
-    inbox, reconcile, meters, postpaid, recover,
+    inbox, reconcile, meters, postpaid, recover, rules, nightly,
+    stored_files,
 )  # fmt: skip
+
+
+def retry_job(session: Session, who: Actor, job_id: int) -> str:
+    """Let a job that was given up run once more, audited; its name. Raises errors.NotFound."""
+    with audit.denials(who, "job.retry", f"job:{job_id}"):
+        require_operator(who)
+    name = jobs.put_back(session, job_id)
+    if name is None:
+        raise errors.NotFound("There is no such job that was given up.")
+    audit.record(session, who, "job.retry", f"job:{job_id}", after={"name": name})
+    return name
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.identity.access import Role, SignedIn
-from pages.widgets import account_keys, account_password, account_sessions
+from pages.widgets import account_keys, account_password, account_sessions, account_teams
 from pages.widgets import session as tab
 
 _ROLES = {Role.MEMBER: "Member", Role.FINANCE: "Finance", Role.ADMIN: "Admin"}
@@ -15,6 +15,7 @@ def draw(signed_in: SignedIn) -> None:
     """The whole page, for one person."""
     st.header("Account", anchor=False)
     _profile(signed_in)
+    account_teams.draw(signed_in)
     if signed_in.principal is not None:
         account_keys.draw(signed_in.principal)
     account_password.draw()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ["APP_ENV"] = "development"
 os.environ.pop("OPENROUTER_API_KEY", None)
+os.environ.pop("OPENROUTER_MANAGEMENT_KEY", None)
 
 import hypothesis
 import psycopg

@@ -9,7 +9,7 @@ from core import db
 from core.billing import ledger
 from core.catalog.tables import Model, Price
 from core.db import System, new_id
-from core.identity import tenants
+from core.identity import members, tenants
 from core.identity.access import Principal, Role
 from core.money import NANO_PER_USD
 
@@ -45,7 +45,7 @@ def make_place(
         ledger.open_account(session, tenant_id, mode=mode, credit_limit_nusd=credit_limit_nusd)
         email = f"{new_id().hex}@example.com"
         user_id = tenants.create_user(session, TESTS, email, name="Ada")
-        tenants.add_member(session, TESTS, tenant_id, user_id, Role(role))
+        members.add(session, TESTS, tenant_id, user_id, Role(role))
         if float(credit_usd):
             ledger.grant(
                 session, tenant_id, int(float(credit_usd) * NANO_PER_USD), kind="manual",

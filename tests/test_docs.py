@@ -102,7 +102,7 @@ def test_the_reporting_views_have_the_columns_promised(database_url: str) -> Non
 
 
 def test_every_view_column_is_documented(database_url: str) -> None:
-    text = (DOCS / "reporting.md").read_text()
+    text = (DOCS / "reporting-views.md").read_text()
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(
             "select table_name, column_name from information_schema.columns"

@@ -26,6 +26,14 @@ DEFINERS = {
     "append_audit", "begin_sign_in", "change_password", "choose_tenant", "end_session",
     "end_sessions_of", "end_sign_in", "issue_key", "issue_ticket", "members", "redeem_ticket",
     "revoke_key", "sessions_of", "tenants_of", "who", "who_by_key",
+    # closing a month: of the tenant the role is bound to, with the sums of its events
+    "lock_closing", "record_closing",
+    # people in the hands of their tenant's admins, and links into it: each takes the bound tenant only
+    "accept_invite", "change_member", "invite_of", "invites_of", "make_invite", "members_of",
+    "revoke_invite", "set_limit", "sign_out_member", "unset_limit", "uses_of",
+    "audit_of",
+    # a tenant's own terms in the hands of its admins: each takes the bound tenant only
+    "assign_cost_center", "block_model", "change_zone", "unblock_model",
 }  # fmt: skip
 
 _TENANT_TABLES = """

@@ -81,6 +81,8 @@ class _Plan:
     queued: deque[Script] = field(default_factory=deque)
     lookup: Script | None = None
     models: list[dict[str, object]] = field(default_factory=list)
+    activity: list[dict[str, object]] = field(default_factory=list)
+    activity_script: Script | None = None
 
 
 def transcript(name: str, *, slice_bytes: int | None = None) -> Script:
@@ -156,6 +158,14 @@ class Upstream:
     def list_models(self, rows: list[dict[str, object]]) -> None:
         self._plan.models = rows
 
+    def list_activity(self, rows: list[dict[str, object]]) -> None:
+        """What the provider's days cost. A Decimal is written exactly; `?date=` picks its day."""
+        self._plan.activity, self._plan.activity_script = rows, None
+
+    def play_activity(self, script: Script) -> None:
+        """Answer every question for the days with this, whatever it asks."""
+        self._plan.activity_script = script
+
     def refuse_connections(self) -> None:
         """Close the port: from now on nobody can connect."""
         self._run(self._stop())
@@ -198,6 +208,10 @@ class Upstream:
         if url.path.endswith("/generation"):
             generation_id = parse_qs(url.query).get("id", [""])[0]
             script = self._plan.lookup or _lookup(generation_id, self.bill.get(generation_id))
+            return await self._replay(script, reader, writer, is_billed=False)
+        if url.path.endswith("/activity"):
+            day = parse_qs(url.query).get("date", [""])[0]
+            script = self._plan.activity_script or _activity(self._plan.activity, day)
             return await self._replay(script, reader, writer, is_billed=False)
         models = _json_script("200 OK", {"data": self._plan.models, "links": {"next": None}})
         return await self._replay(models, reader, writer, is_billed=False)
@@ -317,6 +331,25 @@ def _lookup(generation_id: str, record: Record | None) -> Script:
     }
     script = _json_script("200 OK", {"data": data})
     body = script.pieces[0].replace(b'"COST"', format(record.cost_usd, "f").encode())
+    return replace(script, pieces=(body,))
+
+
+def _activity(rows: list[dict[str, object]], day: str) -> Script:
+    """The days' rows; the JSON writer would turn a Decimal into a float, so it is put in afterwards."""
+    amounts: list[Decimal] = []
+
+    def placed(value: object) -> object:
+        if not isinstance(value, Decimal):
+            return value
+        amounts.append(value)
+        return f"AMOUNT {len(amounts) - 1} "
+
+    listed = [row for row in rows if str(row["date"]).startswith(day)]
+    data = [{name: placed(value) for name, value in row.items()} for row in listed]
+    script = _json_script("200 OK", {"data": data})
+    body = script.pieces[0]
+    for number, amount in enumerate(amounts):
+        body = body.replace(b'"AMOUNT %d "' % number, str(amount).encode())
     return replace(script, pieces=(body,))
 
 

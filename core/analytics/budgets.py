@@ -1,22 +1,20 @@
-"""What is used of the month's limits, and where the month's spend is heading. Only reads counters;
-refusing is the gate's. Months are the tenant's zone's; spend counts what is settled and held."""
+"""What is used of the month's limits. Only reads counters; refusing is the gate's. Months are the
+tenant's zone's; spend counts what is settled and held."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core.analytics.periods import Period, month_of
 from core.identity.access import Principal, Role
 from core.identity.limits import LimitName
-
-_RATE_DAYS = 7
+from core.periods import Period, month_of
 
 Scope = Literal["user", "tenant"]
 
@@ -53,20 +51,6 @@ class MonthUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """Where a month's spend is heading, in nano-USD."""
-
-    spent_nusd: int
-    forecast_nusd: int
-    budget_nusd: int | None
-
-    @property
-    def on_track(self) -> bool:
-        """Whether the month ends within its budget if the use goes on like this."""
-        return self.budget_nusd is None or self.forecast_nusd <= self.budget_nusd
-
-
-@dataclass(frozen=True, slots=True)
 class KeyUse:
     """An API key's spend of this month, settled and held, and its last call of the last 90 days."""
 
@@ -90,19 +74,6 @@ def this_month(session: Session, who: Principal) -> MonthUse:
     )
 
 
-def outlook(
-    spent_nusd: int, cost_by_day: Sequence[tuple[date, int]], today: date, budget_nusd: int | None
-) -> Outlook:
-    """The month's spend so far, plus for each day after today the mean of recent whole days.
-
-    Recent is the last seven days before today, fewer where the use began later; on the first day
-    of all, that day itself.
-    """
-    left = (month_of(today).last - today).days
-    rate = _nusd_per_day(cost_by_day, today)
-    return Outlook(spent_nusd, spent_nusd + rate * left, budget_nusd)
-
-
 def budget_of(month: MonthUse, *, whole_tenant: bool) -> LimitUse:
     """The spend limit of what a person sees: the tenant's, or (also when not set) their own."""
     return month.find("tenant" if whole_tenant else "user", LimitName.MONTHLY_NUSD)
@@ -113,15 +84,6 @@ def key_uses(session: Session, who: Principal) -> dict[UUID, KeyUse]:
     whose = None if who.role is Role.ADMIN else who.user_id
     rows = session.execute(text(_KEYS), {"user": whose})
     return {row.key_id: KeyUse(row.spent_nusd, row.last_used_at) for row in rows}
-
-
-def _nusd_per_day(cost_by_day: Sequence[tuple[date, int]], today: date) -> int:
-    begun = [day for day, cost in cost_by_day if cost > 0]
-    if not begun or min(begun) == today:
-        return sum(cost for day, cost in cost_by_day if day == today)
-    first = max(min(begun), today - timedelta(days=_RATE_DAYS))
-    whole = sum(cost for day, cost in cost_by_day if first <= day < today)
-    return whole // (today - first).days
 
 
 def _uses(

@@ -4,26 +4,35 @@ Reads only, for operators only; no content, no secret, no address of a person.""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import schema
+from core.identity import zones
 from core.identity.access import Actor, require_operator
 
 
 @dataclass(frozen=True, slots=True)
 class TenantRow:
-    """A tenant's month (its own zone's) and wallet; `available_nusd` None where budgets gate."""
+    """A tenant's terms, month (its own zone's) and wallet; `available_nusd` None where budgets gate.
+
+    `time_zone` also names the one that is to come. `limit_percent` is how much is used of that of its
+    monthly limits of which most is, None without one. `open_notices` were put away by nobody yet.
+    """
 
     tenant_id: UUID
     name: str
     plan: str
     mode: str
+    markup: Decimal
     time_zone: str
     status: str
+    cost_center: str | None
+    project: str | None
     members: int
     month: date
     spent_nusd: int
@@ -33,6 +42,8 @@ class TenantRow:
     debt_nusd: int
     receivable_nusd: int
     available_nusd: int | None
+    limit_percent: int | None
+    open_notices: int
     last_used_at: datetime | None
 
 
@@ -74,7 +85,11 @@ class Health:
 def tenants(session: Session, who: Actor) -> tuple[TenantRow, ...]:
     """Every tenant, the one that spent most this month first."""
     require_operator(who)
-    return tuple(TenantRow(**row) for row in session.execute(text(_TENANTS)).mappings())
+    calendars, now = zones.calendars(session), datetime.now(UTC)
+    return tuple(
+        TenantRow(**row, time_zone=calendars[row["tenant_id"]].said(now))
+        for row in session.execute(text(_TENANTS)).mappings()
+    )
 
 
 def health(session: Session, who: Actor) -> Health:
@@ -91,7 +106,7 @@ def health(session: Session, who: Actor) -> Health:
 
 
 _TENANTS = """
-select t.tenant_id, t.name, t.plan, t.mode, verbs.zone_of(t.tenant_id, now()) as time_zone, t.status,
+select t.tenant_id, t.name, t.plan, t.mode, t.markup, t.status, t.cost_center, t.project,
   (select count(*) from app.memberships m
     where m.tenant_id = t.tenant_id and m.status = 'active') as members,
   month.first as month, used.spent_nusd, used.requests,
@@ -99,15 +114,25 @@ select t.tenant_id, t.name, t.plan, t.mode, verbs.zone_of(t.tenant_id, now()) as
   coalesce(a.debt_nusd, 0) as debt_nusd, coalesce(a.receivable_nusd, 0) as receivable_nusd,
   case when a.floor_nusd is not null
     then greatest(0, a.posted_nusd - a.held_nusd - a.floor_nusd) end as available_nusd,
-  (select max(c.opened_at) from app.calls c where c.tenant_id = t.tenant_id) as last_used_at
+  (select max(case l.maximum when 0 then 100
+      else least(9999, floor(coalesce(l.used, 0) * 100.0 / l.maximum)) end)::int
+    from (values (most.limits[13], c.messages), (most.limits[14], c.tokens + c.tokens_held),
+      (most.limits[15], c.spent_nusd + c.held_nusd)) as l(maximum, used)
+    where l.maximum is not null) as limit_percent,
+  (select count(*) from app.notices n where n.tenant_id = t.tenant_id and not exists (
+    select from app.notice_reads r
+    where r.tenant_id = n.tenant_id and r.notice_id = n.notice_id)) as open_notices,
+  (select max(e.occurred_at) from app.usage_events e where e.tenant_id = t.tenant_id) as last_used_at
 from app.tenants t
 left join app.accounts a on a.tenant_id = t.tenant_id
-cross join lateral (
-  select verbs.month_of(t.tenant_id, now()) as first) as month
+cross join lateral (select verbs.month_of(t.tenant_id, now()) as first) as month
+cross join lateral (select verbs.limits_of(t.tenant_id, null, null, t.plan) as limits) as most
+left join app.counters c
+  on c.tenant_id = t.tenant_id and c.subject_id = t.tenant_id and c.period = month.first
 cross join lateral (
   select coalesce(sum(d.billed_nusd), 0)::bigint as spent_nusd,
     coalesce(sum(d.requests), 0)::bigint as requests
-  from app.usage_daily d where d.tenant_id = t.tenant_id and d.day >= month.first) as used
+  from app.usage_daily_models d where d.tenant_id = t.tenant_id and d.day >= month.first) as used
 order by used.spent_nusd desc, t.name, t.tenant_id
 """
 

@@ -252,17 +252,18 @@ def _line(row: Mapping[Any, Any]) -> Line:
 # A time is taken when a transaction begins, its place in the ledger when it gets the account's lock:
 # the last entry before a moment may stand behind a slightly later one. No transaction that books
 # lives for ten minutes, so the highest place within ten minutes of the newest time is the border.
-_BORDER = """
+BORDER = """
 select coalesce(max(e.seq), 0) as seq from app.entries e
-where e.tenant_id = app.tenant() and e.occurred_at < :{moment} and e.occurred_at >= (
+where e.tenant_id = {tenant} and e.occurred_at < {moment} and e.occurred_at >= (
   select max(n.occurred_at) - interval '10 minutes' from app.entries n
-  where n.tenant_id = app.tenant() and n.occurred_at < :{moment})
+  where n.tenant_id = {tenant} and n.occurred_at < {moment})
 """
 
 _CUT = f"""
 with edges as (
   select b.seq as after_seq, greatest(b.seq, u.seq) as until_seq
-  from ({_BORDER.format(moment="begins")}) as b, ({_BORDER.format(moment="ends")}) as u)
+  from ({BORDER.format(tenant="app.tenant()", moment=":begins")}) as b,
+    ({BORDER.format(tenant="app.tenant()", moment=":ends")}) as u)
 select after_seq, until_seq,
   coalesce((select posted_after_nusd from app.entries
     where tenant_id = app.tenant() and seq = after_seq), 0) as opening_nusd,

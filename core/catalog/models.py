@@ -6,15 +6,17 @@ that do. Providers for development only count as configured there, and nowhere e
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal
+from uuid import UUID
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from core.catalog import blocks
 from core.catalog.tables import Model, Price, Provider
 from core.catalog.terms import PriceRefused, Terms, read_terms
 from core.errors import ModelForbidden, ModelNotFound, Unavailable
@@ -83,12 +85,17 @@ class ModelRow:
 def list_models(
     session: Session,
     *,
+    tenant_id: UUID | None,
     offered_to: Literal["chat", "api"],
     development: bool,
     configured: Collection[str],
 ) -> list[ModelRow]:
-    """The models that can be called now, by name: text to text in Chat, any text answer by API."""
+    """The models that can be called now, by name: text to text in Chat, any text answer by API.
+
+    Without those that the tenant switched off; None is for nobody in particular.
+    """
     today = _today()
+    switched_off = blocks.of_tenant(session, tenant_id) if tenant_id else frozenset()
     rows = (
         _row(found)
         for found in session.execute(_offered(development=development, configured=configured))
@@ -97,8 +104,14 @@ def list_models(
         row
         for row in rows
         if row.refusal(today) is None
+        and row.model_id not in switched_off
         and (row.converses if offered_to == "chat" else "text" in row.output_modalities)
     ]
+
+
+def every(session: Session) -> list[ModelRow]:
+    """All models there ever were, by name, whatever their state."""
+    return [_row(found) for found in session.execute(_select())]
 
 
 def find(session: Session, model_id: str) -> ModelRow | None:
@@ -123,26 +136,26 @@ def require(
     return row
 
 
-def default_model(
-    session: Session, *, wanted: str, development: bool, configured: Collection[str]
-) -> ModelRow:
-    """The model for who chose none: `wanted` if it can be called, else the cheapest priced one.
+def default_of(offered: Sequence[ModelRow], *, wanted: str) -> ModelRow:
+    """Of the models offered, the one for who chose none: `wanted` if it is there, else the cheapest
+    that costs something.
 
-    Free ones come after: providers allow them few calls a day, for all tenants together. The
-    built-in model is last. Raises Unavailable when there is no model at all.
+    Free ones come after: providers allow them few calls a day, for all tenants together. Those for
+    development are last, BUILT_IN before the others. Raises Unavailable when none is offered.
     """
-    offered = list_models(
-        session, offered_to="chat", development=development, configured=configured
-    )
     by_id = {row.model_id: row for row in offered}
     if wanted in by_id:
         return by_id[wanted]
-    bought = [row for row in offered if not row.is_built_in]
-    if bought:
-        return min(bought, key=lambda row: (row.is_free, *_by_price(row)))
-    if BUILT_IN in by_id:
-        return by_id[BUILT_IN]
-    raise Unavailable("No model can be called: no provider is set up.")
+    if not offered:
+        raise Unavailable(
+            "No model can be called: no provider is set up, or your team switched every model off."
+        )
+    return min(offered, key=_preference)
+
+
+def _preference(row: ModelRow) -> tuple[bool, bool, bool, Decimal, str]:
+    is_other_demo = row.is_built_in and row.model_id != BUILT_IN
+    return row.is_built_in, is_other_demo, row.is_free, *_by_price(row)
 
 
 def _by_price(row: ModelRow) -> tuple[Decimal, str]:

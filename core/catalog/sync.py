@@ -30,7 +30,7 @@ from core.catalog.listing import (
 from core.catalog.tables import CatalogSync, Model, Provider
 from core.errors import BadInput, Conflict, NotFound
 from core.identity import audit
-from core.identity.access import Actor, require_operator
+from core.identity.access import Actor, Operator, require_operator
 
 OPENROUTER = "openrouter"
 SEED_FILE = Path(__file__).with_name("openrouter_models.json")
@@ -68,6 +68,21 @@ class SyncReport:
     returned: int
     skipped: int
     would_retire: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass of the past: when, from where, and how many models came of it in which way."""
+
+    provider: str
+    source: str
+    synced_at: datetime
+    seen: int
+    added: int
+    repriced: int
+    held: int
+    retired: int
+    outcome: str
 
 
 @dataclass(slots=True)
@@ -118,14 +133,35 @@ def apply(
     return report
 
 
-def sync_from_provider(provider: Lister, *, now: datetime) -> SyncReport:
+def sync_from_provider(
+    provider: Lister, *, now: datetime, asked_by: Operator | None = None
+) -> SyncReport:
     """Fetch the list with no transaction open, then apply it in one. Closes the provider.
 
-    Raises providers.ProviderUnreachable; then nothing has changed.
+    An operator who asked for it stands in the log. Raises providers.ProviderUnreachable; then nothing
+    has changed.
     """
     rows = asyncio.run(_fetch(provider))
-    with db.transaction(db.System("catalogue sync")) as session:
-        return apply(session, provider.name, rows, source="provider", now=now)
+    with db.transaction(asked_by or db.System("catalogue sync")) as session:
+        report = apply(session, provider.name, rows, source="provider", now=now)
+        if asked_by is not None:
+            audit.record(
+                session, asked_by, "catalog.sync", f"provider:{provider.name}", after=asdict(report)
+            )
+        return report
+
+
+def history(session: Session, who: Actor, *, limit: int) -> tuple[Pass, ...]:
+    """The latest passes, the newest first, for operators."""
+    require_operator(who)
+    rows = session.scalars(select(CatalogSync).order_by(CatalogSync.sync_id.desc()).limit(limit))
+    return tuple(
+        Pass(
+            row.provider, row.source, row.synced_at, row.seen, row.added, row.repriced, row.held,
+            row.retired, row.outcome,
+        )
+        for row in rows
+    )  # fmt: skip
 
 
 def seed(session: Session, *, development: bool, now: datetime) -> list[SyncReport]:
@@ -148,7 +184,9 @@ def set_model_active(
 
     Raises NotFound, and Conflict for putting back a model whose own end has come.
     """
-    require_operator(who)
+    action = "model.activate" if active else "model.deactivate"
+    with audit.denials(who, action, f"model:{model_id}"):
+        require_operator(who)
     model = session.get(Model, model_id, with_for_update=True)
     if model is None:
         raise NotFound("There is no such model.")
@@ -157,8 +195,8 @@ def set_model_active(
     before, model.active, model.missed_syncs = model.active, active, 0
     session.flush()
     audit.record(
-        session, who, "model.activate" if active else "model.deactivate", f"model:{model_id}",
-        before={"active": before}, after={"active": active},
+        session, who, action, f"model:{model_id}", before={"active": before},
+        after={"active": active},
     )  # fmt: skip
 
 

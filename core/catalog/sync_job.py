@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from core import jobs
+from core import errors, jobs
 from core.catalog import sync
+from core.catalog.providers import ProviderUnreachable
 from core.catalog.registry import connect
+from core.identity import audit
+from core.identity.access import Actor, Operator, require_operator
 from core.settings import Settings, current
 
 
-def sync_now(settings: Settings) -> sync.SyncReport | None:
+def sync_now(settings: Settings, *, asked_by: Operator | None = None) -> sync.SyncReport | None:
     """Fetch and apply OpenRouter's list; None without an OPENROUTER_API_KEY.
 
     Raises providers.ProviderUnreachable.
@@ -18,7 +21,24 @@ def sync_now(settings: Settings) -> sync.SyncReport | None:
     provider = connect(settings).get(sync.OPENROUTER)
     if provider is None:
         return None
-    return sync.sync_from_provider(provider, now=datetime.now(UTC))
+    return sync.sync_from_provider(provider, now=datetime.now(UTC), asked_by=asked_by)
+
+
+def ask(who: Actor, settings: Settings) -> sync.SyncReport:
+    """`sync_now` for an operator. Opens its own transactions.
+
+    Raises errors.Forbidden, errors.Conflict without a key, errors.Unavailable.
+    """
+    with audit.denials(who, "catalog.sync", f"provider:{sync.OPENROUTER}"):
+        operator = require_operator(who)
+    asked_by = operator if isinstance(operator, Operator) else None
+    try:
+        report = sync_now(settings, asked_by=asked_by)
+    except ProviderUnreachable as error:
+        raise errors.Unavailable(f"The model list could not be fetched: {error}.") from None
+    if report is None:
+        raise errors.Conflict("No provider is set up: OPENROUTER_API_KEY is missing.")
+    return report
 
 
 @jobs.periodic("25 * * * *", "catalog.sync")

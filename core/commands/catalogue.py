@@ -1,4 +1,5 @@
-"""`models sync`: the catalogue from the provider, or from a file of the same shape."""
+"""`models sync`: the catalogue from the provider, or from a file of the same shape; `models enable` and
+`models disable`, for everybody or one tenant."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ import click
 from sqlalchemy import func, select
 
 from core import db
-from core.catalog import sync
+from core.catalog import blocks, sync
 from core.catalog.listing import read_file
 from core.catalog.sync_job import sync_now
 from core.catalog.tables import CatalogSync
+from core.commands import finding
 from core.commands.connection import WHO, connected
 from core.commands.output import Group, answer
 
@@ -52,3 +54,34 @@ def sync_models(file: Path | None, *, retire_any: bool) -> None:
         f" {report.held} prices held, {report.retired} retired"
     )
     answer(line, {"id": sync_id, **asdict(report)})
+
+
+@models.command("enable")
+@click.argument("model_id", metavar="MODEL")
+@click.option("--tenant", "tenant_name", help="Only for this one: its id or exact name.")
+def enable(model_id: str, tenant_name: str | None) -> None:
+    """Offer a model again, to everybody or to one tenant that switched it off."""
+    _switch(model_id, tenant_name, on=True)
+
+
+@models.command("disable")
+@click.argument("model_id", metavar="MODEL")
+@click.option("--tenant", "tenant_name", help="Only for this one: its id or exact name.")
+def disable(model_id: str, tenant_name: str | None) -> None:
+    """Take a model out of the offer, for everybody or for one tenant; no sync undoes it."""
+    _switch(model_id, tenant_name, on=False)
+
+
+def _switch(model_id: str, tenant_name: str | None, *, on: bool) -> None:
+    tenant_id = None
+    with connected(), db.transaction(WHO) as session:
+        if tenant_name is None:
+            sync.set_model_active(session, WHO, model_id, active=on, now=datetime.now(UTC))
+        else:
+            tenant_id = finding.tenant(session, tenant_name).tenant_id
+            turn = blocks.unblock if on else blocks.block
+            turn(session, WHO, tenant_id, model_id)
+    answer(
+        f"{model_id} is {'on' if on else 'off'}.",
+        {"id": model_id, "active": on, "tenant": tenant_id},
+    )

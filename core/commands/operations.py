@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from dataclasses import asdict
+from datetime import date, datetime
 
 import click
 from sqlalchemy import func, select
@@ -16,7 +17,8 @@ from core.billing import connection as stripe
 from core.chat import recover
 from core.commands import finding
 from core.commands.connection import WHO, connected
-from core.commands.output import Command, Group, answer
+from core.commands.output import Command, Group, answer, remark
+from core.finance.bills import causes, nightly
 from core.identity.tables import Tenant
 from core.metering import rollups
 from core.metering.tables import Lookup
@@ -49,8 +51,14 @@ def reap() -> None:
 
 
 @click.command(cls=Command)
-def reconcile() -> None:
+@click.option(
+    "--day", type=click.DateTime(["%Y-%m-%d"]),
+    help="Compare this closed UTC day with the provider's bill; exit 1 beyond 1 %.",
+)  # fmt: skip
+def reconcile(day: datetime | None) -> int:
     """Ask the providers about every call that is not final, now, ignoring back-off."""
+    if day is not None:
+        return _compare(day.date())
     final = 0
     with connected() as settings:
         waiting = _waiting()
@@ -61,6 +69,37 @@ def reconcile() -> None:
         f"Final now: {final}; still unknown: {waiting}.",
         {"id": "reconcile", "final": final, "unknown": waiting},
     )
+    return 0
+
+
+def _compare(day: date) -> int:
+    """Our books and the provider's bill of a day, model by model."""
+    with connected() as settings:
+        found = nightly.run_day(settings, WHO, day)
+    for model in found.models:
+        remark(
+            f"{model.model}: ours {model.ours_usd:f}, theirs {model.theirs_usd:f} USD:"
+            f" {causes.SENTENCES[model.cause]}"
+        )
+    facts = {
+        "id": "reconcile", "day": day, "provider": found.provider, "differs": found.differs,
+        "ours_usd": f"{found.ours_usd:f}", "theirs_usd": f"{found.theirs_usd:f}",
+        "difference_usd": f"{found.difference_usd:f}",
+        "models": [
+            {
+                "model": model.model, "ours_usd": f"{model.ours_usd:f}",
+                "ours_requests": model.ours_requests, "theirs_usd": f"{model.theirs_usd:f}",
+                "theirs_requests": model.theirs_requests, "cause": model.cause,
+            }
+            for model in found.models
+        ],
+    }  # fmt: skip
+    answer(
+        f"{day}: ours {found.ours_usd:f}, theirs {found.theirs_usd:f} USD:"
+        f" {'they differ' if found.differs else 'they agree within 1 %'}.",
+        facts,
+    )
+    return 1 if found.differs else 0
 
 
 def _waiting() -> int:

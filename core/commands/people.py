@@ -1,5 +1,5 @@
-"""`user create`, `user disable` and `operator create`. A password is read from standard input only:
-an argument would show in the list of processes."""
+"""`user` and `operator`: people, their places and invitations. A password is read from standard input
+only: an argument would show in the list of processes. An invitation's link is printed once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 from core import db, errors
 from core.commands import finding
 from core.commands.connection import WHO, connected
-from core.commands.output import Group, answer
-from core.identity import passwords, tenants
+from core.commands.output import Group, answer, remark
+from core.identity import invites, members, passwords, tenants
 from core.identity.access import Role
 
 _PASSWORD_BYTES_MAX = 1_000
+_ROLE = click.Choice([role.value for role in Role])
 
 
 @click.group(cls=Group)
@@ -33,12 +34,7 @@ def operator() -> None:
 @click.option("--tenant", "tenant_name", required=True, help="Its id or exact name.")
 @click.option("--email", required=True)
 @click.option("--name", default="")
-@click.option(
-    "--role",
-    default=Role.MEMBER.value,
-    show_default=True,
-    type=click.Choice([role.value for role in Role]),
-)
+@click.option("--role", default=Role.MEMBER.value, show_default=True, type=_ROLE)
 @click.option("--cost-center", default=None)
 @click.option("--password-stdin", is_flag=True, help="Else there is no sign-in by password.")
 def create_user(
@@ -50,7 +46,7 @@ def create_user(
     with connected(), db.transaction(WHO) as session:
         tenant_id = finding.tenant(session, tenant_name).tenant_id
         user_id = _person(session, email, name, password_hash)
-        tenants.add_member(session, WHO, tenant_id, user_id, Role(role), cost_center=cost_center)
+        members.add(session, WHO, tenant_id, user_id, Role(role), cost_center=cost_center)
     answer(str(user_id), {"id": user_id})
 
 
@@ -69,8 +65,59 @@ def disable_user(person: str | None, email: str | None, tenant_name: str | None)
             tenants.disable_user(session, WHO, user_id)
         else:
             tenant_id = finding.tenant(session, tenant_name).tenant_id
-            tenants.change_member(session, WHO, tenant_id, user_id, active=False)
+            members.change(session, WHO, tenant_id, user_id, active=False)
     answer(str(user_id), {"id": user_id})
+
+
+@user.command("enable")
+@click.argument("person")
+@click.option("--tenant", "tenant_name", help="Give back only their place in this tenant.")
+def enable_user(person: str, tenant_name: str | None) -> None:
+    """Let a person sign in again, named by id or e-mail. Ended sessions stay ended."""
+    with connected(), db.transaction(WHO) as session:
+        user_id = finding.person(session, person)
+        if tenant_name is None:
+            tenants.enable_user(session, WHO, user_id)
+        else:
+            tenant_id = finding.tenant(session, tenant_name).tenant_id
+            members.change(session, WHO, tenant_id, user_id, active=True)
+    answer(str(user_id), {"id": user_id})
+
+
+@user.command("role")
+@click.argument("person")
+@click.argument("role", type=_ROLE)
+@click.option("--tenant", "tenant_name", required=True, help="Its id or exact name.")
+def change_role(person: str, role: str, tenant_name: str) -> None:
+    """Change a person's role in a tenant, from their next click or call on."""
+    with connected(), db.transaction(WHO) as session:
+        user_id = finding.person(session, person)
+        tenant_id = finding.tenant(session, tenant_name).tenant_id
+        members.change(session, WHO, tenant_id, user_id, role=Role(role))
+    answer(str(user_id), {"id": user_id, "role": role})
+
+
+@user.command("sign-out")
+@click.argument("person")
+def sign_out(person: str) -> None:
+    """End a person's sessions everywhere; prints how many. API keys go on working."""
+    with connected(), db.transaction(WHO) as session:
+        user_id = finding.person(session, person)
+        ended = members.sign_out(session, WHO, None, user_id)
+    answer(str(ended), {"id": user_id, "sessions_ended": ended})
+
+
+@user.command("invite")
+@click.option("--tenant", "tenant_name", required=True, help="Its id or exact name.")
+@click.option("--email", required=True)
+@click.option("--role", default=Role.MEMBER.value, show_default=True, type=_ROLE)
+def invite(tenant_name: str, email: str, role: str) -> None:
+    """Make a link by which one person joins a tenant; prints it once, and its id on standard error."""
+    with connected(), db.transaction(WHO) as session:
+        tenant_id = finding.tenant(session, tenant_name).tenant_id
+        made = invites.invite(session, WHO, tenant_id, email, Role(role))
+    remark(f"Invitation {made.invite_id}, good once until {made.expires_at:%Y-%m-%d %H:%M} UTC:")
+    answer(made.link, {"id": made.invite_id, "link": made.link, "expires_at": made.expires_at})
 
 
 @operator.command("create")

@@ -17,8 +17,11 @@ from core import errors
 from core.catalog.providers import ProviderUnreachable
 from core.commands import (
     catalogue,
+    cost_centres,
     credit,
     database,
+    exports,
+    finance,
     keys,
     limits,
     operations,
@@ -43,8 +46,9 @@ def program() -> None:
 
 for room in (
     database.migrate, database.seed, tenants.tenant, people.user, people.operator, keys.key,
-    credit.credit, limits.limit, catalogue.models, operations.worker, operations.reap,
-    operations.reconcile, operations.rollup, operations.check, stripe.stripe,
+    credit.credit, limits.limit, cost_centres.cost_centre, catalogue.models, operations.worker,
+    operations.reap, operations.reconcile, operations.rollup, operations.check, stripe.stripe,
+    finance.month, exports.export,
 ):  # fmt: skip
     program.add_command(room)
 

@@ -1,8 +1,12 @@
-"""`tenant create` and `tenant mode`."""
+"""`tenant create`, `tenant mode` and `tenant set`."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from uuid import UUID
+
 import click
+from sqlalchemy.orm import Session
 
 from core import db
 from core.billing import accounts
@@ -10,7 +14,9 @@ from core.billing.ledger import Mode
 from core.commands import finding
 from core.commands.connection import WHO, connected
 from core.commands.output import USD, Group, answer
+from core.identity import tenants, terms
 from core.identity.tenants import MODES
+from core.identity.terms import Terms
 
 
 @click.group(cls=Group)
@@ -59,3 +65,50 @@ def mode(tenant_name: str, mode: Mode, limit_nusd: int | None, *, write_off: boo
                 write_off=write_off,
             )  # fmt: skip
     answer(f"{found.name} is {mode}.", {"id": found.tenant_id, "mode": mode})
+
+
+@tenant.command("set")
+@click.argument("tenant_name")
+@click.option("--timezone", "time_zone", metavar="ZONE", help="From the tenant's next month on.")
+@click.option("--markup", help="0.1 adds ten percent, from the next call on.")
+@click.option("--plan", help="free, starter, pro, enterprise.")
+@click.option("--name", help="What was used before keeps the old one.")
+@click.option("--suspend/--activate", "suspend", default=None, help="Refuse everybody, or go on.")
+def set_terms(tenant_name: str, *, suspend: bool | None, **given: str | None) -> None:
+    """Change a tenant's terms, all or none of those named; prints those in force."""
+    if suspend is None and all(value is None for value in given.values()):
+        raise click.UsageError("Name at least one thing to set.")
+    with connected(), db.transaction(WHO) as session:
+        tenant_id = finding.tenant(session, tenant_name).tenant_id
+        _set(session, tenant_id, **given)
+        if suspend is not None:
+            tenants.set_tenant_active(session, WHO, tenant_id, active=not suspend)
+        found = terms.of_tenant(session, WHO, tenant_id)
+    _say(found)
+
+
+def _set(
+    session: Session, tenant_id: UUID, *, time_zone: str | None, markup: str | None,
+    plan: str | None, name: str | None,
+) -> None:  # fmt: skip
+    if time_zone is not None:
+        terms.set_time_zone(session, WHO, tenant_id, time_zone)
+    if markup is not None:
+        tenants.set_markup(session, WHO, tenant_id, markup)
+    if plan is not None:
+        tenants.set_plan(session, WHO, tenant_id, plan)
+    if name is not None:
+        tenants.rename(session, WHO, tenant_id, name)
+
+
+def _say(found: Terms) -> None:
+    now = datetime.now(UTC)
+    coming = found.calendar.coming(now)
+    state = "active" if found.active else "suspended"
+    answer(
+        f"{found.name}: {state}, {found.plan}, markup {found.markup}, {found.calendar.said(now)}",
+        {"id": found.tenant_id, "name": found.name, "status": state, "plan": found.plan,
+         "markup": found.markup, "time_zone": found.calendar.span_at(now).time_zone,
+         "next_time_zone": coming.time_zone if coming else None,
+         "next_time_zone_from": coming.starts_on if coming else None},
+    )  # fmt: skip

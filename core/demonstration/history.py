@@ -1,4 +1,4 @@
-"""Ninety days of calls as a team makes them, by a random number generator with a fixed start.
+"""Ninety days of calls and more as a team makes them, by a random number generator with a fixed start.
 
 Pure: reads no clock and no database. Costs are those of the catalogue's prices.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -18,8 +18,9 @@ from core.catalog.answers import Usage
 from core.catalog.pricing import Terms
 from core.demonstration.script import Habit, Place
 from core.money import billed_nusd, ceil_nusd
+from core.periods import month_of
 
-DAYS = 90
+DAYS_MIN = 90
 _WEEKEND_SHARE = 0.12
 _API_SHARE = 0.18
 _DAY_STARTS_H, _DAY_ENDS_H = 8, 19
@@ -49,6 +50,7 @@ class Caller:
     user_id: UUID
     user_label_id: UUID
     cost_center: str
+    email: str
     weight: int
 
 
@@ -70,11 +72,17 @@ class Done:
     generation_id: str | None
     estimate_usd: Decimal | None = None
     conversation_id: UUID | None = None
+    project: str | None = None
 
     @property
     def source(self) -> str:
         """Where the call came from."""
         return "chat" if self.key_id is None else "api"
+
+    @property
+    def purpose(self) -> str:
+        """What the call was made for."""
+        return "chat" if self.key_id is None else "completion"
 
     @property
     def settled_at(self) -> datetime:
@@ -110,19 +118,31 @@ def of_place(
     habits: Sequence[Habit],
     now: datetime,
 ) -> list[Done]:
-    """The calls of one tenant in the ninety days up to `now`, oldest first."""
+    """The calls of one tenant from its first day to `now`, oldest first."""
     rng = random.Random(f"purser:{place.name}")  # noqa: S311 - the same history every time
     asked = [habit for habit in habits if habit.model_id in offers]
     done = []
     for opened_at in _moments(rng, place, now):
-        habit = rng.choices(asked, [h.weight for h in asked])[0]
         caller = rng.choices(callers, [c.weight for c in callers])[0]
+        habit = rng.choices(asked, [h.weight for h in asked])[0]
+        if moved := _moved(rng, place, caller, opened_at, now):
+            habit = next((h for h in asked if h.model_id == moved), habit)
         by_key = key_id is not None and caller is callers[0] and rng.random() < _API_SHARE * 3
         done.append(
-            _call(rng, place, caller, key_id if by_key else None, offers[habit.model_id], habit,
-                  opened_at)
+            replace(
+                _call(rng, place, caller, key_id if by_key else None, offers[habit.model_id], habit,
+                      opened_at),
+                project=place.api_project if by_key else None,
+            )
         )  # fmt: skip
     return done
+
+
+def first_day(now: datetime, time_zone: str) -> date:
+    """Where the history begins: ninety days back or more, so that two whole months are in it."""
+    today = now.astimezone(ZoneInfo(time_zone)).date()
+    last_month = month_of(month_of(today).first - timedelta(days=1))
+    return min(last_month.before.first, today - timedelta(days=DAYS_MIN - 1))
 
 
 def made_id(rng: random.Random, at: datetime) -> UUID:
@@ -156,9 +176,10 @@ def _moments(rng: random.Random, place: Place, now: datetime) -> Iterator[dateti
     """When calls were made: on working days, in office hours there, a little more each week."""
     zone = ZoneInfo(place.time_zone)
     today = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    for days_ago in range(DAYS - 1, -1, -1):
+    days = (today.date() - first_day(now, place.time_zone)).days + 1
+    for days_ago in range(days - 1, -1, -1):
         day = today - timedelta(days=days_ago)
-        growth = 0.7 + 0.6 * (DAYS - days_ago) / DAYS
+        growth = 0.7 + 0.6 * (days - days_ago) / days
         share = _WEEKEND_SHARE if day.weekday() >= 5 else 1.0
         count = max(0, round(rng.gauss(place.calls_per_day * growth * share, 2)))
         seconds = sorted(
@@ -193,6 +214,18 @@ def _call(
         generation_id=None if failed else _generation(rng, offer),
         estimate_usd=cost_usd * _ESTIMATED_SHARE if estimated else None,
     )  # fmt: skip
+
+
+def _moved(
+    rng: random.Random, place: Place, caller: Caller, at: datetime, now: datetime
+) -> str | None:
+    """The model somebody moved most of their work to in the month before this one, if it is they."""
+    move, zone = place.move, ZoneInfo(place.time_zone)
+    if move is None or move.email != caller.email:
+        return None
+    last_month = month_of(month_of(now.astimezone(zone).date()).first - timedelta(days=1))
+    is_then = last_month.first <= at.astimezone(zone).date() <= last_month.last
+    return move.model_id if is_then and rng.random() < move.share else None
 
 
 def _usage(rng: random.Random, habit: Habit, outcome: str) -> Usage:

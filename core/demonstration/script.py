@@ -32,6 +32,15 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """Somebody who asks another model in the month before this one, with this share of their calls."""
+
+    email: str
+    model_id: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """A demo tenant. A prepaid one is topped up by `top_up_usd` whenever its wallet runs low."""
 
@@ -43,6 +52,8 @@ class Place:
     calls_per_day: int
     people: tuple[Person, ...]
     api_key: str | None = None
+    api_project: str | None = None
+    move: Move | None = None
     top_up_usd: int = 0
     credit_limit_usd: int = 0
 
@@ -82,7 +93,10 @@ def places() -> tuple[Place, ...]:
         people = tuple(
             Person(**{**person, "role": Role(person["role"])}) for person in raw.pop("person")
         )
-        found.append(Place(**{**raw, "markup": Decimal(raw["markup"]), "people": people}))
+        move = Move(**raw.pop("move")) if "move" in raw else None
+        found.append(
+            Place(**{**raw, "markup": Decimal(raw["markup"]), "people": people, "move": move})
+        )
     return tuple(found)
 
 

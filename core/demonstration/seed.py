@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from uuid import UUID
 
 from sqlalchemy import select, text
@@ -25,7 +25,7 @@ from core.demonstration import books, history, records, script
 from core.demonstration.books import Row
 from core.demonstration.history import Caller, Done, Offer
 from core.demonstration.script import Place, Talk
-from core.identity import keys, passwords, tenants
+from core.identity import keys, members, passwords, tenants
 from core.identity.tables import Membership, Tenant, User
 from core.metering import partitions, rollups
 from core.money import NANO_PER_USD
@@ -54,7 +54,7 @@ def seed(session: Session, settings: Settings, now: datetime) -> bool:
     if session.scalar(select(User.user_id).where(User.email == script.DEMO_EMAIL)):
         return False
     sync.seed(session, development=True, now=now)
-    since = (now - timedelta(days=history.DAYS + 1)).date()
+    since = history.first_day(now, "UTC") - timedelta(days=2)
     partitions.ensure(session, since, now.date())
     partitions.ensure_ahead(session)
     password_hash = passwords.hash_password(script.PASSWORD)
@@ -97,7 +97,7 @@ def _make_place(
         _write_talk(session, talk, calls)
     rollups.rebuild(session, tenant_id)
     for statement in _BACKDATE:
-        at = now - timedelta(days=history.DAYS + 1)
+        at = datetime.combine(history.first_day(now, "UTC"), time(), UTC) - timedelta(days=2)
         session.execute(text(statement), {"at": at, "tenant": tenant_id})
 
 
@@ -107,17 +107,16 @@ def _make_person(
     user_id = tenants.create_user(
         session, WHO, person.email, name=person.name, password_hash=password_hash
     )
-    tenants.add_member(
-        session, WHO, tenant_id, user_id, person.role, cost_center=person.cost_center
-    )
+    members.add(session, WHO, tenant_id, user_id, person.role, cost_center=person.cost_center)
     labels = session.execute(
         select(Tenant.label_id, Membership.label_id.label("user_label_id"))
         .join(Membership, Membership.tenant_id == Tenant.tenant_id)
         .where(Tenant.tenant_id == tenant_id, Membership.user_id == user_id)
     ).one()
     return Caller(
-        tenant_id, labels.label_id, user_id, labels.user_label_id, person.cost_center, person.weight
-    )
+        tenant_id, labels.label_id, user_id, labels.user_label_id, person.cost_center, person.email,
+        person.weight,
+    )  # fmt: skip
 
 
 def _offers(session: Session) -> dict[str, Offer]:

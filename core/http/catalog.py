@@ -47,8 +47,8 @@ def _offered(secret: str, reachable: frozenset[str]) -> list[dict[str, object]]:
     who = require_scope(found.principal, Scope.MODELS)
     with db.transaction(who) as session:
         rows = models.list_models(
-            session, offered_to="api", development=registry.DEMO in reachable,
-            configured=reachable - {registry.DEMO},
+            session, tenant_id=who.tenant_id, offered_to="api",
+            development=registry.DEMO in reachable, configured=reachable - {registry.DEMO},
         )  # fmt: skip
     return [_shown(row, found.markup) for row in rows]
 

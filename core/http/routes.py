@@ -12,7 +12,17 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from core import errors
-from core.http import catalog, completions, health, problems, sessions, statement, webhooks
+from core.http import (
+    catalog,
+    completions,
+    exports,
+    health,
+    problems,
+    sessions,
+    statement,
+    usage,
+    webhooks,
+)
 
 Handler = Callable[[Request], Awaitable[ASGIApp]]
 
@@ -34,20 +44,26 @@ ROUTES = (
     Route("/v1/chat/completions", {"POST": completions.complete}),
     Route("/v1/models", {"GET": catalog.list_models}),
     Route("/v1/models/{id}", {"GET": catalog.one_model}),
+    Route("/api/usage", {"GET": usage.usage}),
+    Route("/api/usage/details", {"GET": usage.usage_details}),
+    Route("/api/costs", {"GET": usage.costs}),
+    Route("/api/quota", {"GET": usage.quota}),
     Route("/session", {"POST": sessions.sign_in, "DELETE": sessions.sign_out}),
     Route("/billing/statement.csv", {"GET": statement.as_csv}),
+    Route("/exports/{id}", {"GET": exports.download}),
     Route("/stripe/webhook", {"POST": webhooks.receive}),
     Route("/livez", {"GET": health.livez}),
     Route("/readyz", {"GET": health.readyz}),
     Route("/metrics", {"GET": health.metrics}),
 )
+_ROOTS = ("/v1/", "/api/", "/exports/")
 _EXACT = {route.path: route for route in ROUTES if "{" not in route.path}
 _NAMED = [(route.path.partition("{")[0], route) for route in ROUTES if "{" in route.path]
 
 
 def is_ours(path: str) -> bool:
-    """Whether this path is answered here; everything below /v1 is, also what does not exist."""
-    return path in _EXACT or path == "/v1" or path.startswith("/v1/")
+    """Whether this path is answered here; all below these roots is, also what does not exist."""
+    return path in _EXACT or path in {"/v1", "/api"} or path.startswith(_ROOTS)
 
 
 def find(path: str, method: str) -> Handler:

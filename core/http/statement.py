@@ -6,10 +6,8 @@ in a spreadsheet. It takes no API key: only a signed-in browser.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from datetime import date, datetime
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -21,6 +19,7 @@ from core import db, errors
 from core.billing import statement
 from core.billing.statement import Cut, Line, StatementAsk
 from core.chat import engine
+from core.finance.files import cells
 from core.http import problems
 from core.http.sessions import COOKIE
 from core.identity import audit, sessions
@@ -28,7 +27,7 @@ from core.identity.access import Principal, SignedIn
 from core.money import exact
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - full-width signs begin formulas too
+_END = "\r\n"
 _COLUMNS = (
     "time", "kind", "description", "amount_usd", "balance_after_usd", "model", "prompt_tokens",
     "completion_tokens", "person", "call_id", "order_id", "order", "invoice", "lot_id", "lot_kind",
@@ -94,22 +93,17 @@ async def _blocks(who: Principal, cut: Cut, kinds: tuple[str, ...]) -> AsyncIter
     """The file in blocks of some hundred lines, each read in a transaction of its own."""
     running = engine.current()
     zone = ZoneInfo(who.time_zone)
-    yield _rows([_COLUMNS])
+    yield cells.lines([_COLUMNS], end=_END)
     before: int | None = None
     while page := await running.sql(_page, who, cut, kinds, before):
-        yield await running.sql(partial(_rows, [_cells(line, zone) for line in page]))
+        rows = [_cells(line, zone) for line in page]
+        yield await running.sql(partial(cells.lines, rows, end=_END))
         before = page[-1].seq
 
 
 def _page(who: Principal, cut: Cut, kinds: tuple[str, ...], before: int | None) -> tuple[Line, ...]:
     with db.transaction(who) as session:
         return statement.lines(session, who, cut, kinds, before=before)
-
-
-def _rows(rows: Iterable[Iterable[str]]) -> bytes:
-    held = io.StringIO()
-    csv.writer(held, lineterminator="\r\n").writerows(rows)
-    return held.getvalue().encode()
 
 
 def _cells(line: Line, zone: ZoneInfo) -> tuple[str, ...]:
@@ -127,9 +121,7 @@ def _cells(line: Line, zone: ZoneInfo) -> tuple[str, ...]:
 
 
 def _text(value: str | None) -> str:
-    """A cell of foreign text: what a spreadsheet would run gets an apostrophe before it."""
-    given = value or ""
-    return f"'{given}" if given.lstrip(" \u00a0\u3000").startswith(_FORMULA) else given
+    return cells.guard(value or "")
 
 
 def _number(value: int | None) -> str:

@@ -26,6 +26,7 @@ class Scope(StrEnum):
 
     CHAT = "chat"
     MODELS = "models"
+    USAGE = "usage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +128,20 @@ def require_admin(who: Actor | None, tenant_id: UUID) -> None:
     Raises errors.NotSignedIn; errors.Forbidden for another role or an API key; errors.NotFound for
     another tenant, as for one that is missing.
     """
+    _require_in(who, tenant_id, Role.ADMIN)
+
+
+def require_finance(who: Actor | None, tenant_id: UUID) -> None:
+    """Let through whoever keeps this tenant's books: its finance people and admins in a browser,
+    operators, the system. Raises as `require_admin`."""
+    _require_in(who, tenant_id, Role.ADMIN, Role.FINANCE)
+
+
+def _require_in(who: Actor | None, tenant_id: UUID, *roles: Role) -> None:
     if not isinstance(who, Principal):
         require_operator(who)
         return
-    require_person(require(who, Role.ADMIN))
+    require_person(require(who, *roles))
     if who.tenant_id != tenant_id:
         raise errors.NotFound("There is no such tenant.")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.orm import Session
 
 from core import db, errors
@@ -23,7 +23,7 @@ from core.identity.access import (
     require,
     require_person,
 )
-from core.identity.tables import ApiKey, LimitOverride
+from core.identity.tables import ApiKey, LimitOverride, Membership, Tenant
 from core.money import NanoUsd
 
 START = "sk-purser-"
@@ -37,7 +37,11 @@ _EVERY_SCOPE = frozenset(Scope)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as its owner and the tenant's admins see it; the budget is billed cost per month."""
+    """A key as its owner and the tenant's admins see it; the budget is billed cost per month.
+
+    `cost_center` and `project` are what its calls are booked to: its own, else its owner's, else the
+    tenant's.
+    """
 
     key_id: UUID
     user_id: UUID
@@ -48,6 +52,8 @@ class Key:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    cost_center: str | None
+    project: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +177,17 @@ def _list(session: Session, tenant_id: UUID, user_id: UUID | None) -> tuple[Key,
         & (LimitOverride.limit_name == "monthly_nusd")
     )
     query = (
-        select(ApiKey, LimitOverride.maximum)
+        select(
+            ApiKey,
+            LimitOverride.maximum,
+            func.coalesce(ApiKey.cost_center, Membership.cost_center, Tenant.cost_center),
+            func.coalesce(ApiKey.project, Membership.project, Tenant.project),
+        )
+        .join(Tenant, Tenant.tenant_id == ApiKey.tenant_id)
+        .join(
+            Membership,
+            (Membership.tenant_id == ApiKey.tenant_id) & (Membership.user_id == ApiKey.user_id),
+        )
         .outerjoin(LimitOverride, budget)
         .where(ApiKey.tenant_id == tenant_id)
         .order_by(ApiKey.created_at.desc(), ApiKey.key_id.desc())
@@ -181,10 +197,10 @@ def _list(session: Session, tenant_id: UUID, user_id: UUID | None) -> tuple[Key,
     return tuple(_key(row) for row in session.execute(query))
 
 
-def _key(row: Row[ApiKey, int | None]) -> Key:
-    key, budget_nusd = row
+def _key(row: Row[ApiKey, int | None, str | None, str | None]) -> Key:
+    key, budget_nusd, cost_center, project = row
     return Key(
         key.key_id, key.user_id, key.name, key.prefix, frozenset(key.scopes),
         None if budget_nusd is None else NanoUsd(budget_nusd),
-        key.created_at, key.expires_at, key.revoked_at,
+        key.created_at, key.expires_at, key.revoked_at, cost_center, project,
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""What ended sign-ins leave behind, deleted when it is of no more use. Ends no live session."""
+"""What ended sign-ins and invites leave behind, deleted when it is of no more use. Ends nothing that
+lives."""
 
 from __future__ import annotations
 
@@ -14,12 +15,14 @@ _STATEMENTS = (
     "delete from app.tickets where expires_at < now() - interval '1 hour'",
     "delete from app.sessions where least(expires_at, coalesce(revoked_at, expires_at))"
     " < now() - interval '30 days'",
+    "delete from app.invites where least(expires_at, accepted_at, revoked_at)"
+    " < now() - interval '30 days'",
     "delete from app.sign_in_failures where last_failed_at < now() - interval '1 day'",
 )
 
 
 def sweep(session: Session) -> None:
-    """Delete old tickets, ended sessions and decayed failures."""
+    """Delete old tickets, ended sessions and invites, and decayed failures."""
     for statement in _STATEMENTS:
         session.execute(text(statement))
 

@@ -45,12 +45,14 @@ class Place:
     role: Role
 
 
-def issue_ticket(user_id: UUID, door: str = "password") -> str:
-    """A ticket for `redeem`, good once within thirty seconds. Raises errors.NotFound for nobody."""
+def issue_ticket(user_id: UUID, door: str = "password", tenant_id: UUID | None = None) -> str:
+    """A ticket for `redeem`, good once within thirty seconds, to work in the tenant (None: the
+    person's first). Raises errors.NotFound for nobody."""
     ticket = new_token()
     row = _call(
-        "select verbs.issue_ticket(%s, %s, %s) as issued", token_hash(ticket), user_id, door
-    )
+        "select verbs.issue_ticket(%s, %s, %s, %s) as issued",
+        token_hash(ticket), user_id, door, tenant_id,
+    )  # fmt: skip
     if not row["issued"]:
         raise errors.NotFound("There is no such person.")
     return ticket

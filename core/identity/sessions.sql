@@ -80,12 +80,13 @@ end $$;
 
 -- ---- tickets and sessions
 
-create function issue_ticket(p_hash bytea, p_user uuid, p_door text) returns boolean
+-- p_tenant, where the person has a place, is where the session begins; else with their first.
+create function issue_ticket(p_hash bytea, p_user uuid, p_door text, p_tenant uuid) returns boolean
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 begin
   delete from tickets where expires_at < now() - interval '1 hour';
-  insert into tickets(ticket_hash, user_id, door, expires_at)
-    select p_hash, u.user_id, p_door, now() + interval '30 s'
+  insert into tickets(ticket_hash, user_id, door, expires_at, of_tenant)
+    select p_hash, u.user_id, p_door, now() + interval '30 s', p_tenant
       from users u where u.user_id = p_user and u.status = 'active'
         and (exists (select from operators o where o.user_id = p_user)
           or exists (select from tenants_of(p_user)));
@@ -97,9 +98,11 @@ create function redeem_ticket(p_ticket bytea, p_session uuid, p_token bytea, p_a
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 declare opened sessions;
 begin
-  with spent as (delete from tickets where ticket_hash = p_ticket returning user_id, door, expires_at)
-  insert into sessions(session_id, token_hash, user_id, door, expires_at, address, user_agent)
-    select p_session, p_token, u.user_id, s.door, now() + interval '12 h', p_address, p_user_agent
+  with spent as (delete from tickets where ticket_hash = p_ticket returning user_id, door, expires_at,
+    of_tenant)
+  insert into sessions(session_id, token_hash, user_id, door, expires_at, address, user_agent, of_tenant)
+    select p_session, p_token, u.user_id, s.door, now() + interval '12 h', p_address, p_user_agent,
+        s.of_tenant
       from spent s join users u on u.user_id = s.user_id
       where s.expires_at > now() and u.status = 'active'
     returning * into opened;

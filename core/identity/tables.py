@@ -240,13 +240,15 @@ class SignInSession(Base):
 
 
 class Ticket(Base):
-    """A one-time pass from the sign-in form to the cookie route; lives thirty seconds."""
+    """A one-time pass from the sign-in form to the cookie route, and where the session is to work;
+    lives thirty seconds."""
 
     __tablename__ = "tickets"
     ticket_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     user_id: Mapped[UUID] = mapped_column(ForeignKey(User.user_id))
     door: Mapped[str] = mapped_column(Text)
     expires_at: Mapped[datetime]
+    of_tenant: Mapped[UUID | None]
 
 
 class SignInFailure(Base):

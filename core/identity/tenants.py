@@ -1,5 +1,5 @@
-"""Tenants, people, memberships and operators: made, changed and ended by operators, each act with
-one audit row. Opens no account and grants no credit: money belongs to a room above."""
+"""Tenants, people and operators: made, changed and ended by operators, each act with one audit
+row. Opens no account and grants no credit: money belongs to a room above."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from core import errors
 from core.db import new_id
 from core.identity import audit, names, zones
-from core.identity.access import Actor, Principal, Role, require_operator
+from core.identity.access import Actor, Role, require_operator
 from core.identity.tables import Label, Membership, Operator, Plan, Tenant, User
 
 MODES = ("prepaid", "postpaid", "internal")
@@ -61,7 +61,8 @@ def create_tenant(
     markup: Decimal | str | int = 0,
 ) -> UUID:
     """A new tenant's id. `markup` is a fraction (0.1 = ten percent). Raises errors.BadInput."""
-    require_operator(who)
+    with audit.denials(who, "tenant.create", "tenant:new"):
+        require_operator(who)
     cleaned = names.name(name, "name", length_max=_NAME_LENGTH_MAX)
     if mode not in MODES:
         raise errors.BadInput(f"The mode is one of {', '.join(MODES)}.", param="mode")
@@ -85,19 +86,37 @@ def create_tenant(
     return tenant_id
 
 
+def rename(session: Session, who: Actor, tenant_id: UUID, name: str) -> None:
+    """Give a tenant another name; what it used before keeps the name it had then.
+
+    Raises errors.NotFound, errors.BadInput.
+    """
+    tenant = _for_operator(session, who, "tenant.rename", tenant_id)
+    cleaned = names.name(name, "name", length_max=_NAME_LENGTH_MAX)
+    before, tenant.name = tenant.name, cleaned
+    tenant.label_id = label(session, tenant_id, tenant_id, cleaned)
+    _changed(session, who, "tenant.rename", tenant_id, "name", before, cleaned)
+
+
+def set_markup(session: Session, who: Actor, tenant_id: UUID, markup: Decimal | str | int) -> None:
+    """Set what is added to the cost of each call (0.1 = ten percent), from the next call on.
+
+    Raises errors.NotFound, errors.BadInput.
+    """
+    tenant = _for_operator(session, who, "tenant.markup", tenant_id)
+    before, tenant.markup = tenant.markup, _markup(markup)
+    _changed(session, who, "tenant.markup", tenant_id, "markup", before, tenant.markup)
+
+
 def set_tenant_active(session: Session, who: Actor, tenant_id: UUID, *, active: bool) -> None:
     """Suspend a tenant: its people and keys are refused at once; or let it go on.
 
     Calls that run are finished. Raises errors.NotFound.
     """
-    require_operator(who)
-    tenant = _tenant(session, tenant_id)
+    action = "tenant.activate" if active else "tenant.suspend"
+    tenant = _for_operator(session, who, action, tenant_id)
     before, tenant.status = tenant.status, "active" if active else "suspended"
-    session.flush()
-    audit.record(
-        session, who, "tenant.activate" if active else "tenant.suspend", f"tenant:{tenant_id}",
-        tenant_id=tenant_id, before={"status": before}, after={"status": tenant.status},
-    )  # fmt: skip
+    _changed(session, who, action, tenant_id, "status", before, tenant.status)
 
 
 def set_mode(
@@ -121,34 +140,27 @@ def set_mode(
 def set_plan(session: Session, who: Actor, tenant_id: UUID, plan: str) -> None:
     """Put a tenant on another plan; its limits apply from the next call on, running calls end as begun.
 
-    Raises errors.NotFound, errors.BadInput for an unknown plan.
+    A subscription goes on beside it, and decides again when what it says changes. Raises
+    errors.NotFound, errors.BadInput for an unknown plan.
     """
-    require_operator(who)
+    tenant = _for_operator(session, who, "plan.change", tenant_id)
     _known_plan(session, plan)
-    tenant = session.get(
-        Tenant, tenant_id, populate_existing=True, with_for_update={"key_share": True}
-    )
-    if tenant is None:
-        raise errors.NotFound("There is no such tenant.")
     before, tenant.plan = tenant.plan, plan
-    session.flush()
-    audit.record(
-        session, who, "plan.change", f"tenant:{tenant_id}", tenant_id=tenant_id,
-        before={"plan": before}, after={"plan": plan},
-    )  # fmt: skip
+    _changed(session, who, "plan.change", tenant_id, "plan", before, plan)
+
+
+def plans(session: Session) -> tuple[str, ...]:
+    """The plans there are, the smallest first."""
+    return tuple(session.scalars(select(Plan.plan).order_by(Plan.rank, Plan.plan)))
 
 
 def label(session: Session, tenant_id: UUID, subject_id: UUID, name: str) -> UUID:
     """The id of this name of this subject: the row that froze it before, or a new one."""
-    made = insert(Label).values(
-        tenant_id=tenant_id, label_id=new_id(), subject_id=subject_id, name=name
-    )
-    session.execute(made.on_conflict_do_nothing())
-    return session.scalars(
-        select(Label.label_id).where(
-            Label.tenant_id == tenant_id, Label.subject_id == subject_id, Label.name == name
-        )
-    ).one()
+    found: UUID = session.execute(
+        text("select verbs.label_of(:tenant, :label, :subject, :name)"),
+        {"tenant": tenant_id, "label": new_id(), "subject": subject_id, "name": name},
+    ).scalar_one()
+    return found
 
 
 def create_user(
@@ -214,58 +226,6 @@ def set_password(session: Session, who: Actor, user_id: UUID, password_hash: str
     audit.record(session, who, "user.set_password", f"user:{user_id}")
 
 
-def add_member(
-    session: Session,
-    who: Actor,
-    tenant_id: UUID,
-    user_id: UUID,
-    role: Role,
-    *,
-    cost_center: str | None = None,
-) -> None:
-    """Put a person into a tenant. Raises errors.NotFound, errors.Conflict when they are in it."""
-    require_operator(who)
-    _tenant(session, tenant_id)
-    user = _user(session, user_id)
-    if session.get(Membership, (tenant_id, user_id)) is not None:
-        raise errors.Conflict("This person is in the tenant already.")
-    session.add(
-        Membership(
-            tenant_id=tenant_id, user_id=user_id, role=role, cost_center=_cost_center(cost_center),
-            label_id=label(session, tenant_id, user_id, user.email),
-        )
-    )  # fmt: skip
-    session.flush()
-    audit.record(
-        session, who, "member.add", f"user:{user_id}", tenant_id=tenant_id, after={"role": role}
-    )
-
-
-def change_member(
-    session: Session,
-    who: Actor,
-    tenant_id: UUID,
-    user_id: UUID,
-    *,
-    role: Role | None = None,
-    active: bool | None = None,
-) -> None:
-    """Change a person's role, or end or renew their place there. Raises errors.NotFound."""
-    require_operator(who)
-    member = session.get(Membership, (tenant_id, user_id), with_for_update=True)
-    if member is None:
-        raise errors.NotFound("There is no such member.")
-    before = {"role": member.role, "status": member.status}
-    member.role = role or member.role
-    if active is not None:
-        member.status = "active" if active else "disabled"
-    session.flush()
-    audit.record(
-        session, who, "member.change", f"user:{user_id}", tenant_id=tenant_id, before=before,
-        after={"role": member.role, "status": member.status},
-    )  # fmt: skip
-
-
 def make_operator(session: Session, who: Actor, user_id: UUID) -> None:
     """Make a person a platform operator; again changes nothing. Raises errors.NotFound."""
     require_operator(who)
@@ -306,16 +266,6 @@ def every_tenant(session: Session, who: Actor) -> tuple[TenantEntry, ...]:
     )  # fmt: skip
 
 
-def members(session: Session, who: Actor) -> tuple[Member, ...]:
-    """The people of the principal's own tenant, by e-mail."""
-    if not isinstance(who, Principal):
-        raise errors.Forbidden("Only a tenant's own people see this list.")
-    rows = session.execute(text("select * from verbs.members()"))
-    return tuple(
-        Member(r.user_id, r.email, r.name, Role(r.role), r.status == "active") for r in rows
-    )
-
-
 _END_SESSIONS = """
 with gone as (delete from app.tickets where user_id = :user_id)
 update app.sessions set revoked_at = now() where user_id = :user_id and revoked_at is null
@@ -348,15 +298,36 @@ def _user(session: Session, user_id: UUID) -> User:
     return user
 
 
+def _for_operator(session: Session, who: Actor, action: str, tenant_id: UUID) -> Tenant:
+    """The tenant, locked for an operator's act; anybody else's attempt is logged as denied."""
+    with audit.denials(who, action, f"tenant:{tenant_id}"):
+        require_operator(who)
+    return _tenant(session, tenant_id)
+
+
+def _changed(
+    session: Session, who: Actor, action: str, tenant_id: UUID, term: str, before: object,
+    after: object,
+) -> None:  # fmt: skip
+    session.flush()
+    audit.record(
+        session, who, action, f"tenant:{tenant_id}", tenant_id=tenant_id, before={term: before},
+        after={term: after},
+    )  # fmt: skip
+
+
 def _tenant(session: Session, tenant_id: UUID) -> Tenant:
-    tenant = session.get(Tenant, tenant_id)
+    """The tenant, locked against another change of it; calls go on."""
+    tenant = session.get(
+        Tenant, tenant_id, populate_existing=True, with_for_update={"key_share": True}
+    )
     if tenant is None:
         raise errors.NotFound("There is no such tenant.")
     return tenant
 
 
 def _known_plan(session: Session, plan: str) -> None:
-    if plan not in session.scalars(select(Plan.plan)).all():
+    if plan not in plans(session):
         raise errors.BadInput("There is no such plan.", param="plan")
 
 
@@ -370,7 +341,3 @@ def _markup(given: Decimal | str | int) -> Decimal:
             "The markup is a fraction from 0 to below 100 with at most six digits.", param="markup"
         )
     return markup
-
-
-def _cost_center(given: str | None) -> str | None:
-    return names.name(given, "cost center", length_max=_NAME_LENGTH_MAX) if given else None

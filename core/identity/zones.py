@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
@@ -22,6 +23,10 @@ from core import errors
 from core.identity.tables import Tenant, ZoneChange
 from core.periods import Period, following_month
 
+_AREAS = (
+    "Africa/", "America/", "Antarctica/", "Arctic/", "Asia/", "Atlantic/", "Australia/", "Europe/",
+    "Indian/", "Pacific/",
+)  # fmt: skip
 _NO_PLACE = ("localtime", "Factory")  # zone files that mean another thing on another machine
 _BEGINNING, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -64,6 +69,17 @@ class Calendar:
         """The day a moment belongs to."""
         span = self.span_at(at)
         return max(at.astimezone(ZoneInfo(span.time_zone)).date(), span.starts_on)
+
+    def coming(self, at: datetime) -> Span | None:
+        """The change of zone that is still to come at a moment, if there is one."""
+        return next((span for span in self.spans if span.starts_at > at), None)
+
+    def said(self, at: datetime) -> str:
+        """The zone in force for people: 'Europe/Berlin, from Dec 1: America/New_York'."""
+        zone, coming = self.span_at(at).time_zone, self.coming(at)
+        if coming is None:
+            return zone
+        return f"{zone}, from {coming.starts_on:%b} {coming.starts_on.day}: {coming.time_zone}"
 
     def today(self) -> date:
         """The day it is now."""
@@ -119,6 +135,12 @@ def next_change(calendar: Calendar, time_zone: str, now: datetime) -> Span:
     return Span(time_zone, _midnight(starts_on, calendar.span_at(now).time_zone), starts_on)
 
 
+@lru_cache(maxsize=1)
+def places() -> tuple[str, ...]:
+    """The zones that people choose from: UTC, then those named for places."""
+    return "UTC", *sorted(name for name in available_timezones() if name.startswith(_AREAS))
+
+
 def require_zone(session: Session, time_zone: str) -> str:
     """A zone that Python and Postgres both know: each computes days and months.
 
@@ -133,9 +155,27 @@ def require_zone(session: Session, time_zone: str) -> str:
         known = session.execute(query, {"zone": time_zone}).scalar_one()
     if not known or time_zone in _NO_PLACE or time_zone.startswith(("posix", "right/")):
         raise errors.BadInput("There is no such time zone.", param="time_zone")
+    if not _known_alike(session, time_zone):
+        raise errors.BadInput(
+            "This server's two tables of time zones disagree about this one.", param="time_zone"
+        )
     return time_zone
+
+
+def _known_alike(session: Session, time_zone: str) -> bool:
+    """Whether Python and Postgres read the same clock. They do not where one has an older table, nor for
+    CET, EET, MET and WET, which Postgres takes for offsets that know no summer."""
+    rows = session.execute(text(_CLOCK), {"zone": time_zone})
+    place = ZoneInfo(time_zone)
+    return all(at.astimezone(place).replace(tzinfo=None) == local for at, local in rows)
 
 
 def _midnight(day: date, time_zone: str) -> datetime:
     """The first moment of a day of that zone; of two midnights the earlier, of none what follows."""
     return datetime.combine(day, time(), tzinfo=ZoneInfo(time_zone)).astimezone(UTC)
+
+
+_CLOCK = """
+select at, at at time zone cast(:zone as text)
+from generate_series(now() - interval '10 years', now() + interval '10 years', interval '7 days') as at
+"""

@@ -32,7 +32,8 @@ having least(sum(list_nusd), sum(billed_nusd), sum(prompt_tokens), sum(completio
 
 -- name: usage_daily
 with events as (
-  select e.tenant_id, verbs.day_of(e.tenant_id, e.occurred_at) as day, e.user_id,
+  select e.tenant_id, greatest((e.occurred_at at time zone s.time_zone)::date, s.starts_on) as day,
+    e.user_id,
     e.model_served as model, e.source,
     count(*) filter (where e.kind = 'call') as requests,
     count(*) filter (where e.kind = 'call' and e.outcome in ('error', 'timeout')) as errors,
@@ -41,6 +42,8 @@ with events as (
     sum(e.reasoning_tokens) as reasoning_tokens, sum(e.list_nusd) as list_nusd,
     sum(e.billed_nusd) as billed_nusd
   from app.usage_events e
+  join verbs.zone_spans() s on s.tenant_id = e.tenant_id and e.occurred_at >= s.starts_at
+    and e.occurred_at < s.ends_at
   group by 1, 2, 3, 4, 5)
 select format('tenant %s day %s person %s model %s source %s: %s requests billed %s, events say %s billed %s',
   coalesce(d.tenant_id, e.tenant_id), coalesce(d.day, e.day), coalesce(d.user_id, e.user_id),
@@ -54,6 +57,41 @@ where d.tenant_id is null or e.tenant_id is null
       d.completion_tokens, d.reasoning_tokens, d.list_nusd, d.billed_nusd)
     is distinct from (e.requests, e.errors, e.prompt_tokens, e.cached_tokens, e.cache_write_tokens,
       e.completion_tokens, e.reasoning_tokens, e.list_nusd, e.billed_nusd);
+
+-- name: usage_daily_models
+select format('tenant %s day %s model %s source %s: %s requests billed %s, by person %s billed %s',
+  coalesce(m.tenant_id, d.tenant_id), coalesce(m.day, d.day), coalesce(m.model, d.model),
+  coalesce(m.source, d.source), coalesce(m.requests, 0), coalesce(m.billed_nusd, 0),
+  coalesce(d.requests, 0), coalesce(d.billed_nusd, 0))
+from app.usage_daily_models m
+full join (
+  select tenant_id, day, model, source, sum(requests) as requests, sum(errors) as errors,
+    sum(prompt_tokens) as prompt_tokens, sum(cached_tokens) as cached_tokens,
+    sum(cache_write_tokens) as cache_write_tokens, sum(completion_tokens) as completion_tokens,
+    sum(reasoning_tokens) as reasoning_tokens, sum(list_nusd) as list_nusd,
+    sum(billed_nusd) as billed_nusd
+  from app.usage_daily group by 1, 2, 3, 4) d
+  on d.tenant_id = m.tenant_id and d.day = m.day and d.model = m.model and d.source = m.source
+where m.tenant_id is null or d.tenant_id is null
+  or (m.requests, m.errors, m.prompt_tokens, m.cached_tokens, m.cache_write_tokens,
+      m.completion_tokens, m.reasoning_tokens, m.list_nusd, m.billed_nusd)
+    is distinct from (d.requests, d.errors, d.prompt_tokens, d.cached_tokens, d.cache_write_tokens,
+      d.completion_tokens, d.reasoning_tokens, d.list_nusd, d.billed_nusd);
+
+-- name: usage_conversations
+select format('conversation %s: %s requests billed %s, events say %s billed %s',
+  coalesce(c.conversation_id, e.conversation_id), coalesce(c.requests, 0), coalesce(c.billed_nusd, 0),
+  coalesce(e.requests, 0), coalesce(e.billed_nusd, 0))
+from app.usage_conversations c
+full join (
+  select tenant_id, conversation_id, count(*) filter (where kind = 'call') as requests,
+    sum(prompt_tokens + completion_tokens) as tokens, sum(list_nusd) as list_nusd,
+    sum(billed_nusd) as billed_nusd, min(occurred_at) as first_at, max(occurred_at) as last_at
+  from app.usage_events where conversation_id is not null group by 1, 2) e
+  on e.tenant_id = c.tenant_id and e.conversation_id = c.conversation_id
+where c.tenant_id is null or e.tenant_id is null
+  or (c.requests, c.tokens, c.list_nusd, c.billed_nusd, c.first_at, c.last_at)
+    is distinct from (e.requests, e.tokens, e.list_nusd, e.billed_nusd, e.first_at, e.last_at);
 
 -- name: generation_once
 -- The generation of a settled call is registered, and a registered one is that of its call.

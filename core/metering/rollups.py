@@ -26,10 +26,13 @@ _TABLES = ("usage_daily", "usage_daily_models", "usage_conversations")
 _LOCK = f"lock table {', '.join(f'app.{table}' for table in _TABLES)} in share row exclusive mode"
 _BY_PERSON = f"""
 insert into app.usage_daily(tenant_id, day, user_id, model, source, requests, errors, {_NAMES})
-select tenant_id, verbs.day_of(tenant_id, occurred_at), user_id, model_served, source,
-  count(*) filter (where kind = 'call'),
-  count(*) filter (where kind = 'call' and outcome in ('error', 'timeout')), {_SUMMED}
-from app.usage_events {_OF_TENANT}
+select e.tenant_id, greatest((e.occurred_at at time zone s.time_zone)::date, s.starts_on), e.user_id,
+  e.model_served, e.source, count(*) filter (where e.kind = 'call'),
+  count(*) filter (where e.kind = 'call' and e.outcome in ('error', 'timeout')), {_SUMMED}
+from app.usage_events e
+join verbs.zone_spans() s on s.tenant_id = e.tenant_id and e.occurred_at >= s.starts_at
+  and e.occurred_at < s.ends_at
+where (cast(:tenant as uuid) is null or e.tenant_id = :tenant)
 group by 1, 2, 3, 4, 5
 """  # noqa: S608 - our own column names
 _BY_MODEL = f"""

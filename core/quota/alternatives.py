@@ -19,10 +19,10 @@ _SHORT_ANSWER_TOKENS = 256
 def still_works(standing: Standing, admission: Admission) -> str | None:
     """A sentence naming models that would still be admitted; None when there are none."""
     configured = settings.current()
-    with db.transaction(db.Reader()) as session:
+    with db.transaction(standing.principal) as session:
         rows = models.list_models(
-            session, offered_to="chat", development=configured.development,
-            configured=registry.offered(configured),
+            session, tenant_id=standing.tenant_id, offered_to="chat",
+            development=configured.development, configured=registry.offered(configured),
         )  # fmt: skip
     callable_rows = [row for row in rows if row.terms and row.model_id != admission.model_id]
     free = [row for row in callable_rows if row.is_free][:_NAMED_MAX]

@@ -134,13 +134,19 @@ def open_call(standing: Standing, ask: Ask) -> OpenCall:
 
 
 def prepare(standing: Standing, ask: Ask) -> Admission:
-    """Decide the answer's cap and the hold. Raises errors.BadInput for a cap the model cannot reach.
+    """Decide the answer's cap and the hold. Raises errors.BadInput for a cap the model cannot reach,
+    errors.ModelForbidden for a model that the tenant switched off.
 
     An explicit cap is kept. Without one the model's default is cut to what is affordable, but never
     below ANSWER_TOKENS_MIN. What cannot be covered is refused by admission, which names the limit.
     """
     if standing.model_id is None or standing.provider is None or standing.price_id is None:
         raise errors.ModelNotFound("There is no model of that name.", param="model")
+    if standing.model_blocked:
+        raise errors.ModelForbidden(
+            f"{standing.model_id} is switched off by your team. Please choose another model.",
+            param="model",
+        )
     terms = terms_of(standing)
     guess = math.ceil(ask.prompt_tokens_guess * _GUESS_SAFETY)
     cap = _answer_cap(standing, ask)

@@ -7,7 +7,7 @@ create type standing as (
   project text, tenant_status text, user_status text, key_status text, scopes text[], role text, email text, name text,
   tenant_name text, plan text, mode text, time_zone text, markup numeric, period date,
   period_ends timestamptz,
-  model_id text, provider text, model_active boolean, context_tokens int, output_tokens_max int,
+  model_id text, provider text, model_active boolean, model_blocked boolean, context_tokens int, output_tokens_max int,
   answer_tokens_default int, input_modalities text[], output_modalities text[],
   supported_parameters text[], is_free boolean,
   price_id bigint, terms jsonb, sends_cost boolean, keeps_generations boolean,
@@ -63,10 +63,11 @@ begin
     where m.tenant_id = p_tenant and m.user_id = p_user;
   if not found then return null; end if;
   select m.model_id, m.provider, m.active and coalesce(m.expires_on > current_date, true),
+      exists (select from model_blocks b where b.tenant_id = s.tenant_id and b.model_id = m.model_id),
       m.context_tokens, m.output_tokens_max, m.answer_tokens_default, m.input_modalities,
       m.output_modalities, m.supported_parameters, m.is_free, m.price_id, p.terms, v.sends_cost, v.keeps_generations,
       v.connect_ms, v.first_token_ms, v.idle_ms, v.total_ms
-    into s.model_id, s.provider, s.model_active, s.context_tokens, s.output_tokens_max,
+    into s.model_id, s.provider, s.model_active, s.model_blocked, s.context_tokens, s.output_tokens_max,
       s.answer_tokens_default, s.input_modalities, s.output_modalities, s.supported_parameters, s.is_free, s.price_id,
       s.terms, s.sends_cost, s.keeps_generations, s.connect_ms, s.first_token_ms, s.idle_ms, s.total_ms
     from models m join providers v on v.provider = m.provider left join prices p on p.price_id = m.price_id

@@ -46,6 +46,7 @@ class Standing:
     model_id: str | None
     provider: str | None
     model_active: bool | None
+    model_blocked: bool | None
     context_tokens: int | None
     output_tokens_max: int | None
     answer_tokens_default: int | None

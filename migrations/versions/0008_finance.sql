@@ -5,6 +5,7 @@ alter table app.tenants rename column time_zone to first_time_zone;
 alter table app.tenants add column cost_center text, add column project text;
 alter table app.memberships add column project text;
 alter table app.api_keys add column cost_center text, add column project text;
+alter table app.tickets add column of_tenant uuid;
 alter table app.calls add column project text;
 alter table app.usage_events add column project text;
 create index usage_events_adjustments_idx on app.usage_events (occurred_at) where kind = 'adjustment';

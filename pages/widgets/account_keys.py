@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from core import db, settings
 from core.analytics import budgets
 from core.analytics.budgets import KeyUse
-from core.identity import keys, tenants
+from core.identity import keys, members
 from core.identity.access import Principal, Role, Scope
 from core.identity.keys import IssuedKey, Key
 from core.money import parse_usd, show
@@ -24,7 +24,7 @@ from pages.widgets.text import plain
 _LIVES: dict[str, int | None] = {
     "30 days": 30, "90 days": 90, "1 year": 365, "Until revoked": None,
 }  # fmt: skip
-_SCOPES = {Scope.CHAT: "Ask models", Scope.MODELS: "List models"}
+_SCOPES = {Scope.CHAT: "Ask models", Scope.MODELS: "List models", Scope.USAGE: "Read usage"}
 _ISSUED = "issued_key"
 _UNUSED = KeyUse(0, None)
 
@@ -66,7 +66,7 @@ def _read(
     with db.transaction(who) as session:
         if not every:
             return keys.mine(session, who), budgets.key_uses(session, who), {}
-        owners = {member.user_id: member.email for member in tenants.members(session, who)}
+        owners = {member.user_id: member.email for member in members.colleagues(session, who)}
         return keys.of_tenant(session, who), budgets.key_uses(session, who), owners
 
 
@@ -144,6 +144,8 @@ def _table(rows: tuple[Key, ...], uses: dict[UUID, KeyUse], owners: dict[UUID, s
             "state": [_state(row) for row, _ in found],
             "spent": [show(use.spent_nusd) for _, use in found],
             "budget": [_budget(row) for row, _ in found],
+            "center": [row.cost_center or shown.NONE for row, _ in found],
+            "project": [row.project or shown.NONE for row, _ in found],
             "scopes": [", ".join(_scope(s) for s in sorted(row.scopes)) for row, _ in found],
             "used": [shown.moment(use.last_used_at) for _, use in found],
             "expires": [_expiry(row) for row, _ in found],
@@ -160,6 +162,10 @@ def _table(rows: tuple[Key, ...], uses: dict[UUID, KeyUse], owners: dict[UUID, s
             "owner": "Owner", "prefix": "Begins with", "state": "State",
             "spent": right("Spent this month", alignment="right"),
             "budget": right("Budget", alignment="right"), "scopes": "May",
+            "center": st.column_config.TextColumn(
+                "Cost centre", help="Where its calls are booked. Your admins set it."
+            ),
+            "project": "Project",
             "used": st.column_config.TextColumn("Last used", help="Within the last 90 days."),
             "expires": "Ends", "created": "Created",
         },

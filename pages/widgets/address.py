@@ -1,5 +1,5 @@
-"""The page's address as the person sees it: which conversation `?c=` names. It is typed by anybody,
-so it is an id only until the core finds it for whoever asks."""
+"""The page's address as the person sees it: which conversation `?c=` names, which invitation
+`?invite=` opens. It is typed by anybody, so it is words only until the core finds them for whoever asks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import UUID
 
 import streamlit as st
 
-_NAME = "c"
+_NAME, _INVITE = "c", "invite"
 
 
 def asked() -> str:
@@ -32,3 +32,13 @@ def open_conversation(conversation_id: UUID | str) -> None:
 def open_none() -> None:
     """Make the address that of a new chat."""
     st.query_params.pop(_NAME, None)
+
+
+def invite() -> str:
+    """The token that `?invite=` holds; empty for none."""
+    return str(st.query_params.get(_INVITE, ""))
+
+
+def forget_invite() -> None:
+    """Take the token out of the address."""
+    st.query_params.pop(_INVITE, None)

@@ -1,63 +1,85 @@
-"""Who did what across the platform, newest first, for operators. Nothing here can be changed."""
+"""Who did what, newest first: across the platform for operators, in their tenant for its admins. Nothing
+here can be changed; the whole log of a period is an export."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import get_args
+from uuid import UUID
 
 import pandas as pd
 import streamlit as st
 
 from core import db
-from core.identity import audit, tenants
-from core.identity.access import Operator
-from core.identity.audit import Entry
-from core.identity.tenants import TenantEntry
-from pages.widgets import session as tab
-from pages.widgets import shown
+from core.identity import audit, members, tenants
+from core.identity.access import Operator, Principal
+from core.identity.audit import Entry, Outcome
+from pages.widgets import paging, shown
 
 _PAGE = 50
-_TRAIL = "audit_trail"
+_LIST = "audit"
+_OUTCOMES = {"done": "Done", "denied": "Denied", "failed": "Failed"}
 
 
-def draw(operator: Operator) -> None:
-    """A filter by tenant, the table, the way to older entries."""
-    with db.transaction(operator) as session:
-        every = tenants.every_tenant(session, operator)
+def draw(who: Principal | Operator) -> None:
+    """The search, the table, the way to older entries."""
+    places, people = _names(who)
     with st.container(border=True):
         head = st.container(horizontal=True, vertical_alignment="bottom")
         head.markdown("**Audit log**", width="stretch")
-        names = {entry.tenant_id: entry.name for entry in every}
-        tenant_id = head.selectbox(
-            "Tenant", [None, *names], key="audit_tenant", width=260,
-            format_func=lambda of: names.get(of, "") if of else "All tenants",
-        )  # fmt: skip
-        trail = _trail(str(tenant_id))
-        with db.transaction(operator) as session:
-            rows = audit.recent(
-                session, operator, tenant_id=tenant_id, limit=_PAGE + 1,
-                before_id=trail[-1] if trail else None,
+        tenant_id = None
+        if isinstance(who, Operator):
+            tenant_id = head.selectbox(
+                "Tenant", [None, *places], key="audit_tenant", width=200,
+                format_func=lambda of: places[of] if of else "All tenants",
             )  # fmt: skip
-        _table(rows[:_PAGE], every)
-        _foot(str(tenant_id), trail, rows)
+        outcome: Outcome | None = head.selectbox(
+            "Outcome", [None, *get_args(Outcome)], key="audit_outcome", width=120,
+            format_func=lambda of: _OUTCOMES[of] if of else "Any",
+        )  # fmt: skip
+        words = head.text_input(
+            "Search", key="audit_words", width=220, placeholder="Act, object, person",
+        )  # fmt: skip
+        selection = repr((tenant_id, outcome, words))
+        passed: tuple[int, ...] = paging.trail(_LIST, selection)
+        with db.transaction(who) as session:
+            rows = audit.recent(
+                session, who, tenant_id=tenant_id, words=words, outcome=outcome,
+                subjects=[of for of, email in people.items() if words and words in email],
+                before_id=passed[-1] if passed else None, limit=_PAGE + 1,
+            )  # fmt: skip
+        if not rows:
+            st.caption("Nothing was recorded that fits.")
+            return
+        _table(rows[:_PAGE], places, people)
+        last = rows[_PAGE - 1].audit_id if len(rows) > _PAGE else None
+        said = f"Times are {shown.zone()}. Entries are never changed."
+        paging.turn(_LIST, selection, passed, last, said)
 
 
-def _trail(selection: str) -> tuple[int, ...]:
-    name, trail = tab.recall(_TRAIL, ("", ()))
-    return trail if name == selection else ()
+def _names(who: Principal | Operator) -> tuple[dict[UUID, str], dict[UUID, str]]:
+    """The tenants by id, and the people's e-mails, as far as this reader knows them."""
+    with db.transaction(who) as session:
+        if isinstance(who, Principal):
+            found = members.colleagues(session, who)
+            return {who.tenant_id: who.tenant_name}, {p.user_id: p.email for p in found}
+        every = tenants.every_tenant(session, who)
+    people = {person.user_id: person.email for entry in every for person in entry.members}
+    return {entry.tenant_id: entry.name for entry in every}, people
 
 
-def _table(rows: tuple[Entry, ...], every: tuple[TenantEntry, ...]) -> None:
-    people = {str(person.user_id): person.email for entry in every for person in entry.members}
-    places = {entry.tenant_id: entry.name for entry in every}
+def _table(rows: tuple[Entry, ...], places: Mapping[UUID, str], people: Mapping[UUID, str]) -> None:
+    by_text = {str(user_id): email for user_id, email in people.items()}
     st.dataframe(
         pd.DataFrame(
             {
                 "time": pd.to_datetime([row.occurred_at for row in rows], utc=True),
-                "actor": [_named(row.actor, people) for row in rows],
+                "actor": [_named(row.actor, by_text) for row in rows],
                 "action": [row.action for row in rows],
-                "object": [_named(row.object, people) for row in rows],
+                "object": [_named(row.object, by_text) for row in rows],
                 "tenant": [places.get(row.tenant_id, "") if row.tenant_id else "" for row in rows],
-                "outcome": [row.outcome for row in rows],
+                "outcome": [_OUTCOMES.get(row.outcome, row.outcome) for row in rows],
                 "before": [_facts(row.before) for row in rows],
                 "after": [_facts(row.after) for row in rows],
             }
@@ -78,24 +100,11 @@ def _table(rows: tuple[Entry, ...], every: tuple[TenantEntry, ...]) -> None:
     )  # fmt: skip
 
 
-def _named(subject: str, people: dict[str, str]) -> str:
-    """'user:<id>' with the e-mail of a person who is in a tenant; anything else as it is."""
+def _named(subject: str, people: Mapping[str, str]) -> str:
+    """'user:<id>' with the e-mail of a person who is known; anything else as it is."""
     kind, _, of = subject.partition(":")
     return f"{kind}: {people[of]}" if of in people else subject
 
 
 def _facts(facts: dict[str, object] | None) -> str:
     return "" if facts is None else json.dumps(facts, ensure_ascii=False, sort_keys=True)
-
-
-def _foot(selection: str, trail: tuple[int, ...], rows: tuple[Entry, ...]) -> None:
-    foot = st.container(horizontal=True, vertical_alignment="center")
-    foot.caption(f"Times are {shown.zone()}. Entries are never changed.", width="stretch")
-    newer = foot.button("Newer", key="audit_newer", disabled=not trail)
-    older = foot.button("Older", key="audit_older", disabled=len(rows) <= _PAGE)
-    if newer and trail:
-        tab.keep(_TRAIL, (selection, trail[:-1]))
-        st.rerun()
-    elif older and len(rows) > _PAGE:
-        tab.keep(_TRAIL, (selection, (*trail, rows[_PAGE - 1].audit_id)))
-        st.rerun()

@@ -1,8 +1,8 @@
-"""The limits of a tenant or of one of its people, for operators: what applies, and a change."""
+"""The limits of a tenant, its people and its keys: what is used, when it resets, and a change. Admins
+change those of people and keys; a tenant's own are the operators'."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from uuid import UUID
 
 import pandas as pd
@@ -10,12 +10,11 @@ import streamlit as st
 from sqlalchemy.orm import Session
 
 from core import db, errors
-from core.analytics.overview import TenantRow
 from core.identity import limits
-from core.identity.access import Operator
-from core.identity.limits import LimitName, Limits, Subject
+from core.identity.access import Operator, Principal
+from core.identity.limits import LimitName, LimitUse, State, Subject
 from core.money import parse_usd, show
-from pages.widgets import acts, admin_people
+from pages.widgets import acts, shown
 
 _TITLES = {
     LimitName.MONTHLY_NUSD: "Spend a month (USD)",
@@ -25,67 +24,116 @@ _TITLES = {
     LimitName.REQUESTS_PER_HOUR: "Requests an hour",
 }
 _ACTS = ("Set to", "Lift (unlimited)", "Back to the plan's")
+_WHOSE = {Subject.TENANT: "Team", Subject.USER: "People", Subject.KEY: "API keys"}
+_STATES = {State.FREE: "", State.NEAR: "80 % reached", State.REACHED: "Reached"}
 
 
-def draw(operator: Operator, row: TenantRow) -> None:
-    """The limits in force beside the form that changes one."""
-    head = st.container(horizontal=True, vertical_alignment="bottom")
+def draw(who: Principal | Operator, tenant_id: UUID) -> None:
+    """The limits that apply, with their use, above the form that changes one."""
+    with db.transaction(who) as session:
+        found = limits.overview(session, who, tenant_id)
+    head = st.container(horizontal=True, vertical_alignment="center")
     head.markdown("**Limits**", width="stretch")
-    people = admin_people.members_of(operator, row.tenant_id)
-    names = {row.tenant_id: "The whole tenant"} | {p.user_id: p.email for p in people}
-    subject_id = head.selectbox(
-        "Of whom", list(names), format_func=lambda of: names.get(of, ""), width=280,
-        key=f"limit_of_{row.tenant_id}",
+    whose = head.segmented_control(
+        "Whose limits", list(_WHOSE), default=Subject.TENANT, format_func=_WHOSE.__getitem__,
+        required=True, key=f"limits_whose_{tenant_id}", label_visibility="collapsed",
     )  # fmt: skip
-    subject = Subject.TENANT if subject_id == row.tenant_id else Subject.USER
-    with db.transaction(operator) as session:
-        found = limits.of(session, row.tenant_id, subject, subject_id)
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        st.caption("What is set here, else what the plan says.")
-        _table(found)
-    with right:
-        _change(operator, row, subject, subject_id)
+    _notice(found)
+    st.caption(
+        f"Months are the team's own, windows of a minute and an hour slide. Times are {shown.zone()}."
+    )
+    _table([use for use in found if use.subject == whose and _matters(use)])
+    changeable = [
+        use for use in found if isinstance(who, Operator) or use.subject != Subject.TENANT
+    ]
+    if changeable:
+        _change(who, tenant_id, changeable)
 
 
-def _table(found: Limits) -> None:
-    values = asdict(found)
+def _matters(use: LimitUse) -> bool:
+    return use.subject == Subject.TENANT or use.is_set or use.maximum is not None
+
+
+def _notice(found: tuple[LimitUse, ...]) -> None:
+    """How many limits are used up, or nearly: also those the table does not show now."""
+    reached = sum(use.state is State.REACHED for use in found)
+    near = sum(use.state is State.NEAR for use in found)
+    if reached or near:
+        st.caption(f":orange-badge[:material/speed: {reached:,} reached, {near:,} from 80 % on]")
+
+
+def _table(found: list[LimitUse]) -> None:
+    if not found:
+        st.caption("No limit applies to any of them; what is set for one shows here.")
+        return
+    column = st.column_config
     st.dataframe(
         pd.DataFrame(
             {
-                "limit": list(_TITLES.values()),
-                "maximum": [_said(name, values[name]) for name in _TITLES],
+                "of": [_named(use) for use in found],
+                "limit": [_TITLES[use.name] for use in found],
+                "state": [_STATES[use.state] for use in found],
+                "used": [_said(use.name, use.used) for use in found],
+                "held": [_said(use.name, use.held) for use in found],
+                "maximum": [_maximum_said(use) for use in found],
+                "share": [_share(use) for use in found],
+                "source": ["set here" if use.is_set else "plan" for use in found],
+                "resets": [shown.moment(use.resets_at) for use in found],
             }
         ),
-        hide_index=True, key="limits", height="content", alt="Each limit and its maximum",
+        hide_index=True, key="limits", height="content" if len(found) < 12 else 420,
+        alt="Each limit with what is used, held and allowed, and when it resets",
         column_config={
-            "limit": "Limit",
-            "maximum": st.column_config.TextColumn("At most", alignment="right"),
+            "of": column.TextColumn("Of", pinned=True), "limit": "Limit", "state": "State",
+            "used": column.TextColumn("Used", alignment="right"),
+            "held": column.TextColumn("Held", alignment="right", help="By calls that run now"),
+            "maximum": column.TextColumn("At most", alignment="right"),
+            "share": column.ProgressColumn("Share", format="percent", min_value=0, max_value=1),
+            "source": "From", "resets": "Resets",
         },
     )  # fmt: skip
 
 
-def _said(name: LimitName, maximum: int | None) -> str:
-    if maximum is None:
-        return "Unlimited"
-    return show(maximum) if name is LimitName.MONTHLY_NUSD else f"{maximum:,}"
+def _named(use: LimitUse) -> str:
+    return f"{use.label} ({use.owner})" if use.owner else use.label
 
 
-def _change(operator: Operator, row: TenantRow, subject: Subject, subject_id: UUID) -> None:
+def _share(use: LimitUse) -> float | None:
+    """The part that is used, cut at a whole: a bar has no more."""
+    if use.maximum is None:
+        return None
+    return min(1.0, use.counted / use.maximum) if use.maximum else 1.0
+
+
+def _maximum_said(use: LimitUse) -> str:
+    return "Unlimited" if use.maximum is None else _said(use.name, use.maximum)
+
+
+def _said(name: LimitName, amount: int) -> str:
+    return show(amount) if name is LimitName.MONTHLY_NUSD else f"{amount:,}"
+
+
+def _change(who: Principal | Operator, tenant_id: UUID, found: list[LimitUse]) -> None:
+    subjects = {use.subject_id: use for use in found}
+    chosen = subjects[st.selectbox(
+        "Of whom", list(subjects), format_func=lambda of: _named(subjects[of]), width=360,
+        key=f"limit_of_{tenant_id}",
+    )]  # fmt: skip
     with st.form(acts.fresh("limit_form")):
-        name = st.selectbox(
+        line = st.container(horizontal=True, vertical_alignment="bottom")
+        name = line.selectbox(
             "Limit", list(_TITLES), format_func=_TITLES.__getitem__, key=acts.fresh("limit_name")
         )
-        act = st.selectbox("Change", _ACTS, key=acts.fresh("limit_act"))
-        value = st.text_input(
+        act = line.selectbox("Change", _ACTS, key=acts.fresh("limit_act"))
+        value = line.text_input(
             "At most", key=acts.fresh("limit_value"), placeholder="Only for “Set to”"
         )
         st.caption("Applies to the next call. Calls that run are not stopped.")
         if st.form_submit_button("Change the limit", type="primary"):
             changed = acts.attempt(
-                operator,
+                who,
                 lambda session: _apply(
-                    session, operator, row, subject, subject_id, name, act, value
+                    session, who, tenant_id, chosen, LimitName(name), act, value
                 ),
             )
             if changed is not None:
@@ -93,10 +141,10 @@ def _change(operator: Operator, row: TenantRow, subject: Subject, subject_id: UU
 
 
 def _apply(
-    session: Session, operator: Operator, row: TenantRow, subject: Subject, subject_id: UUID,
-    name: LimitName, act: str, value: str,
+    session: Session, who: Principal | Operator, tenant_id: UUID, of: LimitUse, name: LimitName,
+    act: str, value: str,
 ) -> str:  # fmt: skip
-    place = (session, operator, row.tenant_id, subject, subject_id, name)
+    place = (session, who, tenant_id, of.subject, of.subject_id, name)
     if act == _ACTS[2]:
         limits.unset_limit(*place)
     else:

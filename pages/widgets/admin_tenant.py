@@ -1,5 +1,5 @@
-"""One tenant in an operator's hands: credit, mode, payments, people, limits, suspension. Shows no
-chat, no key."""
+"""One tenant in an operator's hands: credit, mode, payments, people, limits, settings, suspension. Shows
+no chat, no key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from core.billing.sales_tables import CreditRequest
 from core.identity import tenants
 from core.identity.access import Operator
 from core.money import parse_usd
-from pages.widgets import acts, admin_limits, admin_mode, admin_payments, admin_people, shown
+from pages.widgets import (
+    acts,
+    admin_limits,
+    admin_members,
+    admin_mode,
+    admin_models,
+    admin_payments,
+    admin_settings,
+    shown,
+)
 from pages.widgets.text import plain
 
 _STATES = {
@@ -38,17 +47,21 @@ def draw(operator: Operator, row: TenantRow) -> None:
         _suspension(operator, row, head)
         _facts(row)
         admin_payments.draw(operator, row)
-        admin_people.draw(operator, row)
-        admin_limits.draw(operator, row)
+        admin_members.draw(operator, row.tenant_id, row.name)
+        admin_limits.draw(operator, row.tenant_id)
+    admin_settings.draw(operator, row.tenant_id)
+    admin_models.draw(operator, row.tenant_id)
 
 
 def _facts(row: TenantRow) -> None:
     gates = "budgets gate" if row.available_nusd is None else shown.usd(row.available_nusd)
+    used = shown.NONE if row.limit_percent is None else f"{row.limit_percent:,} %"
     facts = {
         "Balance": shown.usd(row.posted_nusd), "Available": gates,
         "Held": shown.usd(row.held_nusd), "Debt": shown.usd(row.debt_nusd),
-        "Receivable": shown.usd(row.receivable_nusd), "Time zone": plain(row.time_zone),
-        "Plan and mode": f"{row.plan}, {row.mode}", "Id": f"`{row.tenant_id}`",
+        "Receivable": shown.usd(row.receivable_nusd),
+        "Spent this month": shown.usd(row.spent_nusd), "Of its limit": used,
+        "Alerts": f"{row.open_notices:,}", "Id": f"`{row.tenant_id}`",
     }  # fmt: skip
     with st.grid(4, min_column_width=160, gap="small"):
         for title, value in facts.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from uuid import UUID
 
 import pandas as pd
@@ -13,25 +14,43 @@ from core import db
 from core.analytics import overview
 from core.analytics.overview import TenantRow
 from core.billing import accounts
+from core.identity import cost_centres, tenants, zones
 from core.identity.access import Operator
+from core.identity.cost_centres import NAME_LENGTH_MAX
+from core.identity.limits import Subject
 from core.identity.tenants import MODES
 from core.money import NANO_PER_USD, parse_usd, show
-from pages.widgets import acts, admin_approvals, admin_tenant, shown
+from pages.widgets import acts, admin_approvals, admin_settings, admin_tenant, shown
 from pages.widgets.text import plain
 
-_PLANS = ("free", "starter", "pro", "enterprise")
+_NEARLY_PERCENT, _FULL_PERCENT = 80, 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What was typed of a new tenant."""
+
+    name: str
+    plan: str
+    mode: str
+    markup: str
+    zone: str
+    credit: str
+    cost_center: str
+    project: str
 
 
 def draw(operator: Operator) -> None:
     """Sums, the table, the tenant that is open."""
     with db.transaction(operator) as session:
         rows = overview.tenants(session, operator)
+        plans = tenants.plans(session)
     _sums(rows)
     admin_approvals.draw(operator, {row.tenant_id: row.name for row in rows})
     with st.container(border=True):
         head = st.container(horizontal=True, vertical_alignment="center")
         head.markdown("**Tenants**", width="stretch")
-        _new(operator, head)
+        _new(operator, plans, head)
         if not rows:
             st.caption("No tenants yet. Create the first one; then add people to it.")
             return
@@ -43,11 +62,14 @@ def draw(operator: Operator) -> None:
 def _sums(rows: tuple[TenantRow, ...]) -> None:
     active = sum(row.status == "active" for row in rows)
     debt = sum(row.debt_nusd for row in rows)
-    with st.grid(4, min_column_width=180, gap="small"):
+    nearly = sum((row.limit_percent or 0) >= _NEARLY_PERCENT for row in rows)
+    with st.grid(5, min_column_width=140, gap="small"):
         st.metric("Tenants", f"{active:,} active of {len(rows):,}", border=True)
         st.metric("Spent this month", show(sum(row.spent_nusd for row in rows)), border=True)
         st.metric("Held by running calls", show(sum(row.held_nusd for row in rows)), border=True)
         st.metric("Debt", show(debt), border=True, help="Owed by prepaid tenants; refuses calls.")
+        st.metric("Near a limit", f"{nearly:,}", border=True,
+                  help=f"Used {_NEARLY_PERCENT} % of a monthly limit of the tenant, or more.")  # fmt: skip
 
 
 def _table(rows: tuple[TenantRow, ...]) -> None:
@@ -57,13 +79,20 @@ def _table(rows: tuple[TenantRow, ...]) -> None:
         alt="Spend of the month, balance, mode, plan and members of each tenant",
         column_config={
             "name": column.TextColumn("Tenant", pinned=True),
+            "state": column.TextColumn("State", width=120),
             "spent": column.NumberColumn("Spent this month", format="dollar"),
+            "limit": column.NumberColumn(
+                "Of its limit", format="%d %%", width=90,
+                help="Of the monthly limit of which most is used; running calls count.",
+            ),
+            "alerts": column.NumberColumn("Alerts", width=70, help="Not put away by anybody yet."),
             "requests": column.NumberColumn("Requests", format="localized"),
             "balance": column.NumberColumn("Balance", format="dollar"),
             "held": column.NumberColumn("Held", format="dollar"),
             "debt": column.NumberColumn("Debt", format="dollar"),
             "receivable": column.NumberColumn("Receivable", format="dollar"),
-            "plan": "Plan", "mode": "Mode", "status": "Status",
+            "plan": "Plan", "mode": "Mode", "center": "Cost centre", "zone": "Time zone",
+            "markup": "Markup",
             "members": column.NumberColumn("Members", format="localized"),
             "used": column.TextColumn("Last used"),
         },
@@ -74,8 +103,11 @@ def _frame(rows: tuple[TenantRow, ...]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "name": [row.name for row in rows],
+            "state": [_state(row) for row in rows],
             "spent": [row.spent_nusd / NANO_PER_USD for row in rows],
             "requests": [row.requests for row in rows],
+            "limit": pd.array([row.limit_percent for row in rows], dtype="Int64"),
+            "alerts": [row.open_notices for row in rows],
             "balance": [row.posted_nusd / NANO_PER_USD for row in rows],
             "held": [row.held_nusd / NANO_PER_USD for row in rows],
             "debt": [row.debt_nusd / NANO_PER_USD for row in rows],
@@ -83,10 +115,22 @@ def _frame(rows: tuple[TenantRow, ...]) -> pd.DataFrame:
             "plan": [row.plan for row in rows],
             "mode": [row.mode for row in rows],
             "members": [row.members for row in rows],
-            "status": [row.status for row in rows],
             "used": [shown.ago(row.last_used_at) for row in rows],
+            "markup": [admin_settings.percent(row.markup) for row in rows],
+            "center": [row.cost_center or shown.NONE for row in rows],
+            "zone": [row.time_zone for row in rows],
         }
     )
+
+
+def _state(row: TenantRow) -> str:
+    """What an operator should know of it first."""
+    if row.status != "active":
+        return "Suspended"
+    used = row.limit_percent or 0
+    if used >= _FULL_PERCENT:
+        return "At its limit"
+    return "Near its limit" if used >= _NEARLY_PERCENT else "Active"
 
 
 def _open(operator: Operator, rows: tuple[TenantRow, ...]) -> None:
@@ -105,33 +149,50 @@ def _title(row: TenantRow, names: Counter[str]) -> str:
     return row.name if names[row.name] == 1 else f"{row.name} ({row.tenant_id.hex[-6:]})"
 
 
-def _new(operator: Operator, place: st.delta_generator.DeltaGenerator) -> None:
+def _new(
+    operator: Operator, plans: tuple[str, ...], place: st.delta_generator.DeltaGenerator
+) -> None:
     with (
         place.popover("New tenant", icon=":material/add:", key=acts.fresh("tenant_new")),
         st.form(acts.fresh("tenant_form"), border=False),
     ):
-        name = st.text_input("Name", max_chars=200, key=acts.fresh("new_name"))
-        plan = st.selectbox("Plan", _PLANS, key=acts.fresh("new_plan"))
-        mode = st.selectbox("Mode", MODES, key=acts.fresh("new_mode"))
-        zone = st.text_input(
-            "Time zone", "UTC", key=acts.fresh("new_zone"), help="Such as Europe/Berlin."
-        )
-        credit = st.text_input(
-            "Credit in USD", placeholder="The sign-up promotion", key=acts.fresh("new_credit")
-        )
+        wanted = _Wanted(
+            name=st.text_input("Name", max_chars=200, key=acts.fresh("new_name")),
+            plan=st.selectbox("Plan", plans, key=acts.fresh("new_plan")),
+            mode=st.selectbox("Mode", MODES, key=acts.fresh("new_mode")),
+            markup=st.text_input(
+                "Markup", "0", max_chars=12, key=acts.fresh("new_markup"),
+                help="0.1 adds ten percent to the cost of each call.",
+            ),
+            zone=st.selectbox("Time zone", zones.places(), key=acts.fresh("new_zone")),
+            credit=st.text_input(
+                "Credit in USD", placeholder="The sign-up promotion", key=acts.fresh("new_credit")
+            ),
+            cost_center=st.text_input(
+                "Cost centre", placeholder="None", max_chars=NAME_LENGTH_MAX,
+                key=acts.fresh("new_center"),
+            ),
+            project=st.text_input(
+                "Project", placeholder="None", max_chars=NAME_LENGTH_MAX,
+                key=acts.fresh("new_project"),
+            ),
+        )  # fmt: skip
         st.caption("Creates the tenant and its wallet. People are added next.")
         if st.form_submit_button("Create tenant", type="primary"):
-            made = acts.attempt(
-                operator, lambda session: _create(session, operator, name, plan, mode, zone, credit)
-            )
+            made = acts.attempt(operator, lambda session: _create(session, operator, wanted))
             if made is not None:
-                acts.done(f"Created {plain(name)}.")
+                acts.done(f"Created {plain(wanted.name)}.")
 
 
-def _create(
-    session: Session, operator: Operator, name: str, plan: str, mode: str, zone: str, credit: str
-) -> UUID:
-    return accounts.open_tenant(
-        session, operator, name, plan=plan, mode=mode, time_zone=zone.strip(),
-        credits_nusd=parse_usd(credit) if credit.strip() else None,
+def _create(session: Session, operator: Operator, wanted: _Wanted) -> UUID:
+    tenant_id = accounts.open_tenant(
+        session, operator, wanted.name, plan=wanted.plan, mode=wanted.mode, time_zone=wanted.zone,
+        markup=wanted.markup.strip(),
+        credits_nusd=parse_usd(wanted.credit) if wanted.credit.strip() else None,
     )  # fmt: skip
+    if wanted.cost_center.strip() or wanted.project.strip():
+        cost_centres.assign(
+            session, operator, tenant_id, Subject.TENANT, tenant_id, wanted.cost_center,
+            wanted.project,
+        )  # fmt: skip
+    return tenant_id

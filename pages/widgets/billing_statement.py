@@ -14,14 +14,13 @@ from core.billing import statement
 from core.billing.statement import KINDS, Line, Statement, StatementAsk
 from core.identity.access import Principal
 from core.money import show_minor
-from pages.widgets import billing_desk, redirect, shown
-from pages.widgets import session as tab
+from pages.widgets import billing_desk, paging, redirect, shown
 from pages.widgets.text import plain
 
 _THIS, _BEFORE, _30, _90, _OWN = "This month", "Last month", "30 days", "90 days", "Other days"
 _PERIODS = (_THIS, _BEFORE, _30, _90, _OWN)
 _LINES = 25
-_TRAIL = "statement_trail"
+_LIST = "statement"
 _FILE = "/billing/statement.csv"
 
 
@@ -30,7 +29,7 @@ def draw(who: Principal, today: date) -> None:
     with st.container(border=True):
         first, last, kinds = _filters(today)
         asked = StatementAsk(first, last, kinds, limit=_LINES)
-        trail = _trail(asked)
+        trail: tuple[int, ...] = paging.trail(_LIST, repr(asked))
         with db.transaction(who) as session:
             page = statement.read(
                 session, who, StatementAsk(first, last, kinds, trail[-1] if trail else None, _LINES)
@@ -38,7 +37,7 @@ def draw(who: Principal, today: date) -> None:
         _sums(who, page, asked)
         if page.lines:
             chosen = _table(who, page, asked, trail)
-            _turn(page, asked, trail)
+            paging.turn(_LIST, repr(asked), trail, page.lines[-1].seq if page.more else None)
             if chosen is None:
                 st.caption("Select a line to see the call, order or grant behind it.")
             else:
@@ -103,12 +102,6 @@ def _sums(who: Principal, page: Statement, asked: StatementAsk) -> None:
 
 def _signed(amount_nusd: int) -> str:
     return ("+" if amount_nusd > 0 else "") + shown.usd_exact(amount_nusd)
-
-
-def _trail(asked: StatementAsk) -> tuple[int, ...]:
-    """The ends of the pages before the one shown; none after the filters changed."""
-    name, trail = tab.recall(_TRAIL, ("", ()))
-    return trail if name == repr(asked) else ()
 
 
 def _table(
@@ -202,24 +195,3 @@ def _ways(line: Line) -> None:
             st.page_link("usage.py", label="See calls in Usage", icon=":material/monitoring:")
         if line.order is not None:
             redirect.link("Open receipt", line.order.page_url, key=f"receipt_{line.seq}")
-
-
-def _turn(page: Statement, asked: StatementAsk, trail: tuple[int, ...]) -> None:
-    """The buttons to newer and older lines."""
-    foot = st.container(horizontal=True, horizontal_alignment="right")
-    newer = foot.button(
-        "Newer", icon=":material/chevron_left:", key="statement_newer", disabled=not trail
-    )
-    older = foot.button(
-        "Older", icon=":material/chevron_right:", key="statement_older", disabled=not page.more,
-        icon_position="right",
-    )  # fmt: skip
-    if newer and trail:
-        _go(asked, trail[:-1])
-    elif older and page.more:
-        _go(asked, (*trail, page.lines[-1].seq))
-
-
-def _go(asked: StatementAsk, trail: tuple[int, ...]) -> None:
-    tab.keep(_TRAIL, (repr(asked), trail))
-    st.rerun()

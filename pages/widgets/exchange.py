@@ -27,9 +27,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
 """
 
 
-def sign_in(ticket: str) -> None:
-    """Have the browser open the session of `ticket` and load the page it asked for anew."""
-    _exchange("POST", "Signing in …", ticket=ticket)
+def sign_in(ticket: str, *, to: str | None = None) -> None:
+    """Have the browser open the session of `ticket` and load the page it asked for anew, or `to`."""
+    _exchange("POST", "Signing in …", ticket=ticket, to=to)
 
 
 def sign_out() -> None:

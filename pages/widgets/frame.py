@@ -8,8 +8,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from core.identity.access import Principal, SignedIn
-from pages.widgets import exchange, purse
+from core.identity.access import Principal, Role, SignedIn
+from pages.widgets import exchange, inbox, purse
 from pages.widgets.text import plain
 
 PRODUCT = "Purser"
@@ -23,11 +23,21 @@ def pages_of(found: SignedIn | None) -> list[StreamlitPage]:
         st.Page(_PAGES / "chat.py", title="Chat", icon=":material/forum:", default=True),
         st.Page(_PAGES / "usage.py", title="Usage", icon=":material/monitoring:"),
         st.Page(_PAGES / "billing.py", title="Billing", icon=":material/account_balance_wallet:"),
-        st.Page(_PAGES / "account.py", title="Account", icon=":material/person:"),
     ]
-    if found is None or found.operator is not None:
+    if found is None or found.operator is not None or _keeps_books(found):
+        pages.append(st.Page(_PAGES / "finance.py", title="Finance", icon=":material/menu_book:"))
+    pages.append(st.Page(_PAGES / "account.py", title="Account", icon=":material/person:"))
+    if found is None or found.operator is not None or _is_admin(found):
         pages.append(st.Page(_PAGES / "admin.py", title="Admin", icon=":material/shield_person:"))
     return pages
+
+
+def _keeps_books(found: SignedIn) -> bool:
+    return found.principal is not None and found.principal.role in (Role.FINANCE, Role.ADMIN)
+
+
+def _is_admin(found: SignedIn) -> bool:
+    return found.principal is not None and found.principal.role is Role.ADMIN
 
 
 def set_icon() -> None:
@@ -56,6 +66,8 @@ def person(found: SignedIn) -> None:
             if st.button("Sign out", icon=":material/logout:", key="sign_out", width="stretch"):
                 exchange.sign_out()
         row.space("stretch")
+        with row:
+            inbox.draw(found.operator or who)
         if isinstance(who, Principal):
             with row:
                 purse.balance(who)

@@ -1,14 +1,15 @@
-"""The catalogue as the pages show it, read anew after some seconds. It keeps platform data only:
-nothing here belongs to a tenant, and what may be called is still the gate's to say."""
+"""The catalogue as the pages show it, read anew after some seconds: the platform's models once for all,
+and of each tenant which of them it switched off. What may be called is still the gate's to say."""
 
 from __future__ import annotations
 
 import threading
 import time
 from dataclasses import dataclass
+from uuid import UUID
 
 from core import db, settings
-from core.catalog import models, registry
+from core.catalog import blocks, models, registry
 from core.catalog.models import ModelRow
 from core.identity.access import Principal
 
@@ -30,47 +31,59 @@ class Offer:
 
 
 class _Shelf:
-    """The offer and when it was read, shared by all runs of this process."""
+    """What was read and when, shared by all runs of this process; offers are kept by tenant."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._offer: Offer | None = None
-        self._read_at = 0.0
+        self._rows: list[ModelRow] = []
+        self._offers: dict[UUID, Offer] = {}
+        self._read_at = float("-inf")
 
     def now(self, who: Principal) -> Offer:
         with self._lock:
-            if self._offer is None or time.monotonic() - self._read_at > _FRESH_S:
-                self._offer = _read(who)
+            if time.monotonic() - self._read_at > _FRESH_S:
+                self._rows = _read(who)
+                self._offers = {}
                 self._read_at = time.monotonic()
-            return self._offer
+            if who.tenant_id not in self._offers:
+                self._offers[who.tenant_id] = _offer(who, self._rows)
+            return self._offers[who.tenant_id]
 
     def clear(self) -> None:
         with self._lock:
-            self._offer = None
+            self._read_at = float("-inf")
 
 
 _shelf = _Shelf()
 
 
 def now(who: Principal) -> Offer:
-    """The models that can be picked now. Raises errors.Unavailable where there is none."""
+    """The models that the person's tenant can pick now. Raises errors.Unavailable for none."""
     return _shelf.now(who)
 
 
 def clear() -> None:
-    """Forget the offer, so that the next run reads it anew."""
+    """Forget every offer, so that the next run reads it anew."""
     _shelf.clear()
 
 
-def _read(who: Principal) -> Offer:
+def _read(who: Principal) -> list[ModelRow]:
+    """What the platform offers to everybody."""
     configured = settings.current()
-    providers = registry.offered(configured)
     with db.transaction(who) as session:
-        rows = models.list_models(
-            session, offered_to="chat", development=configured.development, configured=providers
-        )
-        default = models.default_model(
-            session, wanted=configured.openrouter_default_model,
-            development=configured.development, configured=providers,
+        return models.list_models(
+            session, tenant_id=None, offered_to="chat", development=configured.development,
+            configured=registry.offered(configured),
         )  # fmt: skip
-    return Offer({row.model_id: row for row in rows}, default.model_id, providers)
+
+
+def _offer(who: Principal, rows: list[ModelRow]) -> Offer:
+    """Of these, what the person's tenant left on."""
+    configured = settings.current()
+    with db.transaction(who) as session:
+        switched_off = blocks.of_tenant(session, who.tenant_id)
+    left = [row for row in rows if row.model_id not in switched_off]
+    default = models.default_of(left, wanted=configured.openrouter_default_model)
+    return Offer(
+        {row.model_id: row for row in left}, default.model_id, registry.offered(configured)
+    )

@@ -4,6 +4,8 @@ returns for Markdown cannot be taken for a formula or a link."""
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
@@ -35,6 +37,14 @@ def usd_exact(amount_nusd: int) -> str:
     return f"{sign}${exact(abs(amount_nusd))}"
 
 
+def usd_decimal(amount_usd: Decimal) -> str:
+    """Every digit of an exact amount of USD, for a table's cell."""
+    digits = format(abs(amount_usd), "f")
+    if "." in digits:
+        digits = digits.rstrip("0").rstrip(".")
+    return f"-${digits}" if amount_usd < 0 else f"${digits}"
+
+
 def rate(amount_nusd: int) -> str:
     """A mean price to four significant digits: more would claim what no single call cost."""
     size = 10 ** max(0, len(str(abs(amount_nusd))) - 4)
@@ -44,6 +54,11 @@ def rate(amount_nusd: int) -> str:
 def percent(change: float | None) -> str | None:
     """A change as a signed percentage; None stays nothing."""
     return None if change is None else f"{change:+.1%}"
+
+
+def share(part: Fraction | None) -> str:
+    """A part of a whole as a percentage; a dash where there is no whole."""
+    return NONE if part is None else f"{float(part):.1%}"
 
 
 def zone() -> str:

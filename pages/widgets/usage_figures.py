@@ -1,106 +1,138 @@
-"""The cards and the chart of the Usage page. Draws what a report says and reads nothing itself."""
+"""The charts of the Usage page. Each reads what it shows by itself, at the same time as the others, on
+a card that is there before; every point of it opens the rows behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pandas as pd
 import streamlit as st
 
-from core.analytics import charts, usage
-from core.analytics.report import Report
-from core.money import NANO_PER_USD, show
-from pages.widgets import shown
+from core.analytics import figures
+from core.analytics.charts import hours, paper, ranks, series
+from core.analytics.charts.parts import TOKENS, USD
+from core.analytics.figures import GroupRow
+from core.analytics.selection import Group, Selection, Slot
+from pages.widgets import cached, usage_chart, usage_parts
+from pages.widgets.text import plain
+from pages.widgets.usage_address import Rest
+from pages.widgets.usage_view import GROUPS, Sight, days
+
+OVER_TIME, BY_GROUP, TOKENS_BY_KIND, HOURS = "cost", "by_group", "tokens", "hours"
+_OVER_TIME_MAX, _RANKED_MAX, _RANKED_PX = 8, 20, 160
+_ALSO = (Group.MODEL, Group.USER, Group.COST_CENTER, Group.TENANT)
+Narrowed = tuple[Selection, Rest | None]
 
 
-def cards(report: Report, span: str) -> None:
-    """Cost, requests, tokens and the price of a thousand tokens, each against the period before."""
-    now, before = report.now, report.before
-    days = usage.by_day(report.daily, report.period)
-    against = f"vs previous {span}"
-    prices = [
-        1000 * cost / tokens / NANO_PER_USD
-        for cost, tokens in zip(days["cost_nusd"], days["tokens"], strict=True)
-        if tokens
-    ]
-    price, earlier_price = now.nusd_per_1k_tokens, before.nusd_per_1k_tokens
-    with st.grid(4, min_column_width=180, gap="small"):
-        _card("Cost", show(now.cost_nusd), usage.change(now.cost_nusd, before.cost_nusd),
-              _dollars(days["cost_nusd"]), against, costs=True)  # fmt: skip
-        _card("Requests", now.requests, usage.change(now.requests, before.requests),
-              days["requests"].tolist(), against)  # fmt: skip
-        _card("Tokens", now.tokens, usage.change(now.tokens, before.tokens),
-              days["tokens"].tolist(), against)  # fmt: skip
-        _card("Cost per 1k tokens", shown.NONE if price is None else shown.rate(price),
-              usage.change(price, earlier_price), prices, against, costs=True)  # fmt: skip
-
-
-def by_model(report: Report) -> None:
-    """Cost by model over days beside the models' sums, which add up to the card."""
-    dark = st.context.theme.type == "dark"
+def cost(sight: Sight) -> None:
+    """Cost by the chosen group: over time, and in all."""
     left, right = st.columns([3, 2], gap="small")
-    with left.container(border=True, height="stretch"):
-        st.markdown("**Cost by model**")
-        wide = usage.cost_by_model(report.daily, report.period)
-        if wide.empty or not len(wide.columns):
-            st.caption("No calls in this period. Choose a longer one to see earlier use.")
-        else:
-            st.plotly_chart(
-                charts.cost_by_model(wide, dark=dark), key="by_model",
-                config={"displayModeBar": False},
-                alt="Stacked areas: cost of each model on each day",
-            )  # fmt: skip
-    with right.container(border=True, height="stretch"):
-        st.markdown("**Models**")
-        _models(report, [str(model) for model in wide.columns], dark=dark)
+    with left:
+        _over_time(sight)
+    with right:
+        _ranked(sight, sight.view.group, BY_GROUP, least_px=paper.HEIGHT_PX)
 
 
-def _models(report: Report, drawn: list[str], *, dark: bool) -> None:
-    """Every model with its colour in the chart: the sums, and the chart's legend."""
-    shares = usage.models(usage.within(report.daily, report.period))
-    frame = pd.DataFrame(
-        {
-            "colour": ["\N{BLACK CIRCLE}"] * len(shares),
-            "model": [share.model for share in shares],
-            "cost": [show(share.cost_nusd) for share in shares],
-            "requests": [share.requests for share in shares],
+def tokens(sight: Sight) -> None:
+    """What tokens were used, and when people ask."""
+    left, right = st.columns(2, gap="small")
+    with left:
+        _tokens(sight)
+    with right:
+        _hours(sight)
+
+
+def others(sight: Sight) -> None:
+    """Cost by what else tells usage apart, each with its twenty dearest."""
+    groups = [group for group in _ALSO if group in sight.groups and group is not sight.view.group]
+    with st.grid(2, min_column_width=330, gap="small"):
+        for group in groups:
+            _ranked(sight, group, name_of(group), least_px=_RANKED_PX)
+
+
+def name_of(group: Group) -> str:
+    """The name of the chart of one of the other groups."""
+    return f"by_{group}"
+
+
+@st.fragment(parallel=True)
+def _over_time(sight: Sight) -> None:
+    group, grain = sight.view.group, sight.view.grain
+    title = f"Cost by {GROUPS[group]} per {grain}"
+
+    def narrow(said: Sequence[str]) -> Narrowed:
+        selection, rest = usage_chart.of_value(sight, group, said[0], _OVER_TIME_MAX)
+        return usage_parts.step_at(selection, grain, said[1]), rest
+
+    with usage_chart.card(title, _words(sight)):
+        with usage_chart.waiting():
+            rows = _top(sight, group, _OVER_TIME_MAX)
+            read = cached.read(figures.series, sight.who, sight.selection, grain, group)
+        steps = usage_parts.steps_of(sight.selection.period, grain)
+        parts = usage_parts.over_time(group, rows, _shades(sight, group), read, steps)
+        figure = series.stacked(steps, parts, USD, dark=sight.dark)
+        usage_chart.draw(sight, OVER_TIME, figure, narrow, f"{title}, stacked")
+
+
+@st.fragment(parallel=True)
+def _ranked(sight: Sight, group: Group, on: str, *, least_px: int) -> None:
+    title = f"Cost by {GROUPS[group]}"
+
+    def narrow(said: Sequence[str]) -> Narrowed:
+        return usage_chart.of_value(sight, group, said[0], _RANKED_MAX)
+
+    with usage_chart.card(title, _words(sight)):
+        with usage_chart.waiting():
+            rows = _top(sight, group, _RANKED_MAX)
+        parts = usage_parts.of_rows(group, rows, _shades(sight, group))
+        figure = ranks.ranked(parts, least_px=least_px)
+        usage_chart.draw(sight, on, figure, narrow, f"{title}, the dearest first")
+
+
+@st.fragment(parallel=True)
+def _tokens(sight: Sight) -> None:
+    grain = sight.view.grain
+    title = f"Tokens by kind per {grain}"
+
+    def narrow(said: Sequence[str]) -> Narrowed:
+        return usage_parts.step_at(sight.selection, grain, said[1]), None
+
+    with usage_chart.card(title, _words(sight)):
+        with usage_chart.waiting():
+            read = cached.read(figures.series, sight.who, sight.selection, grain)
+        steps = usage_parts.steps_of(sight.selection.period, grain)
+        parts = usage_parts.token_kinds(read, steps, dark=sight.dark)
+        figure = series.stacked(steps, parts, TOKENS, dark=sight.dark, legend=True)
+        usage_chart.draw(sight, TOKENS_BY_KIND, figure, narrow, f"{title}, stacked")
+
+
+@st.fragment(parallel=True)
+def _hours(sight: Sight) -> None:
+
+    def narrow(said: Sequence[str]) -> Narrowed:
+        weekday, hour = said[0].split("-")
+        return sight.selection.in_slot(Slot(int(weekday), int(hour))), None
+
+    with usage_chart.card("Calls by weekday and hour", _words(sight)):
+        with usage_chart.waiting():
+            read = cached.read(figures.hours, sight.who, sight.selection)
+        columns = (read[name] for name in ("weekday", "hour", "requests", "billed_nusd"))
+        cells = {
+            (int(weekday), int(hour)): (int(calls), int(cost))
+            for weekday, hour, calls, cost in zip(*columns, strict=True)
         }
-    )
-    colours = [
-        charts.color_of(share.model if share.model in drawn else usage.OTHER, dark=dark)
-        for share in shares
-    ]
-    st.dataframe(
-        frame.style.apply(lambda _: [f"color: {colour}" for colour in colours], subset=["colour"]),
-        hide_index=True, key="models", height="content" if len(shares) <= 8 else 320,
-        alt="Cost and requests of each model, with its colour in the chart",
-        column_config={
-            "colour": st.column_config.TextColumn("", width=30),
-            "model": st.column_config.TextColumn("Model", width=165),
-            "cost": st.column_config.TextColumn("Cost", alignment="right", width=78),
-            "requests": st.column_config.NumberColumn("Calls", format="localized", width=52),
-        },
-    )  # fmt: skip
+        figure = hours.heat(cells, dark=sight.dark)
+        usage_chart.draw(sight, HOURS, figure, narrow, "Heat map of calls by weekday and hour")
 
 
-def _card(
-    label: str,
-    value: int | str,
-    change: float | None,
-    line: Sequence[float],
-    against: str,
-    *,
-    costs: bool = False,
-) -> None:
-    """One figure; a rise is bad news where it costs money, and neither good nor bad elsewhere."""
-    delta = shown.percent(change)
-    st.metric(
-        label, value, delta, format="compact" if isinstance(value, int) else None, border=True,
-        chart_data=list(line) if len(line) > 1 else None, chart_type="area",
-        delta_color="inverse" if costs and delta else "off",
-        delta_description=against if delta else None,
-    )  # fmt: skip
+def _top(sight: Sight, group: Group, count: int) -> tuple[GroupRow, ...]:
+    return figures.top(cached.read(figures.groups, sight.who, sight.selection, group), count)
 
 
-def _dollars(cost_nusd: pd.Series[int]) -> list[float]:
-    return [int(amount) / NANO_PER_USD for amount in cost_nusd]
+def _shades(sight: Sight, group: Group) -> dict[str, str]:
+    rows = cached.read(figures.groups, sight.who, sight.selection, group)
+    return usage_parts.shades(group, rows, _OVER_TIME_MAX, dark=sight.dark)
+
+
+def _words(sight: Sight) -> str:
+    """Which days are shown, and whose they are."""
+    return f"{plain(days(sight.selection.period))} · {sight.zone}"

@@ -1,55 +1,69 @@
-"""The team's people and what each used, for admins and finance. Reads nothing itself."""
+"""The team's people and what each used, for admins and finance."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
 
-from core.analytics.queries import PersonRow
-from core.analytics.report import Report
-from core.money import NANO_PER_USD
+from core.analytics import people
+from core.analytics.charts.parts import dollars
+from core.analytics.people import PersonRow
+from core.identity.access import Principal
+from core.periods import Period
+from pages.widgets import cached, usage_chart
+from pages.widgets.text import plain
+from pages.widgets.usage_view import days
 
 
-def draw(report: Report) -> None:
+@st.fragment(parallel=True)
+def draw(who: Principal, period: Period) -> None:
     """The table of people, the costliest first."""
-    with st.container(border=True):
-        st.markdown("**Members**")
-        if not report.people:
+    words = f"{plain(days(period))} · days of {plain(who.time_zone)} · all use, without filters"
+    with usage_chart.card("Members", words):
+        with usage_chart.waiting(200):
+            rows = cached.read(people.of_period, who, period)
+        if not rows:
             st.caption("Nobody used anything in this period.")
             return
-        budgets = any(person.budget_nusd is not None for person in report.people)
-        columns = ["member", "cost", "used", "trend", "requests", "model"]
-        st.dataframe(
-            _frame(report.people), hide_index=True, key="members", height="content",
-            column_order=[c for c in columns if budgets or c != "used"],
-            alt="Cost, requests and costliest model of each member",
-            column_config={
-                "member": st.column_config.TextColumn("Member", pinned=True),
-                "cost": st.column_config.NumberColumn("Cost", format="$%.4f"),
-                "used": st.column_config.ProgressColumn(
-                    "Budget used this month", format="percent", min_value=0, max_value=1
-                ),
-                "trend": st.column_config.AreaChartColumn("Last 14 days", y_min=0),
-                "requests": st.column_config.NumberColumn("Requests", format="localized"),
-                "model": st.column_config.TextColumn("Costliest model"),
-            },
-        )  # fmt: skip
+        _table(rows)
 
 
-def _frame(people: tuple[PersonRow, ...]) -> pd.DataFrame:
+def _table(rows: tuple[PersonRow, ...]) -> None:
+    budgets = any(row.budget_nusd is not None for row in rows)
+    columns = ["member", "email", "cost", "used", "trend", "requests", "model"]
+    st.dataframe(
+        _frame(rows), hide_index=True, key="members", height="content" if len(rows) < 15 else 520,
+        column_order=[column for column in columns if budgets or column != "used"],
+        alt="Cost, requests and costliest model of each member",
+        column_config={
+            "member": st.column_config.TextColumn("Member", pinned=True),
+            "email": st.column_config.TextColumn("E-mail"),
+            "cost": st.column_config.NumberColumn("Cost", format="$%.4f"),
+            "used": st.column_config.ProgressColumn(
+                "Budget used this month", format="percent", min_value=0, max_value=1
+            ),
+            "trend": st.column_config.AreaChartColumn("Last 14 days", y_min=0),
+            "requests": st.column_config.NumberColumn("Requests", format="localized"),
+            "model": st.column_config.TextColumn("Costliest model"),
+        },
+    )  # fmt: skip
+
+
+def _frame(rows: tuple[PersonRow, ...]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "member": [person.name for person in people],
-            "cost": [person.cost_nusd / NANO_PER_USD for person in people],
-            "used": [_used(person) for person in people],
-            "trend": [[day / NANO_PER_USD for day in person.trend_nusd] for person in people],
-            "requests": [person.requests for person in people],
-            "model": [person.top_model for person in people],
+            "member": [row.name for row in rows],
+            "email": [row.email for row in rows],
+            "cost": [dollars(row.cost_nusd) for row in rows],
+            "used": [_used(row) for row in rows],
+            "trend": [[dollars(day) for day in row.trend_nusd] for row in rows],
+            "requests": [row.requests for row in rows],
+            "model": [row.top_model for row in rows],
         }
     )
 
 
-def _used(person: PersonRow) -> float | None:
-    if person.budget_nusd is None:
+def _used(row: PersonRow) -> float | None:
+    if row.budget_nusd is None:
         return None
-    return person.month_nusd / person.budget_nusd if person.budget_nusd else 1.0
+    return row.month_nusd / row.budget_nusd if row.budget_nusd else 1.0

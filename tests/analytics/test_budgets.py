@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-
 import pytest
 
 from core import db
 from core.analytics import budgets
 from core.analytics.budgets import MonthUse
-from core.analytics.periods import month_of, today
 from core.identity import keys
 from core.identity.access import Principal
 from core.identity.limits import LimitName, Subject, set_limit
+from core.identity.zones import Calendar
+from core.periods import month_of
 from core.quota import gate, standing
 from core.quota.gate import Ask
 from tests.analytics.using import colleague, use
 from tests.factories import TESTS, make_model, make_place
 
 pytestmark = pytest.mark.usefixtures("database")
-NOON = date(2026, 3, 11)
 
 
 def _month(who: Principal) -> MonthUse:
@@ -29,9 +27,9 @@ def _month(who: Principal) -> MonthUse:
 
 def test_nothing_used_shows_the_plans_limits() -> None:
     place = make_place(plan="starter", time_zone="Europe/Berlin")
-    month = _month(place.who)
-    assert month.month == month_of(today("Europe/Berlin"))
-    assert month.resets_at.timestamp() == month.month.bounds("Europe/Berlin")[1].timestamp()
+    month, calendar = _month(place.who), Calendar.of_zone("Europe/Berlin")
+    assert month.month == month_of(calendar.today())
+    assert month.resets_at == calendar.bounds(month.month)[1]
     assert (month.per_minute, month.per_hour) == (20, 100)
     messages = month.find("tenant", LimitName.MONTHLY_MESSAGES)
     assert (messages.counted, messages.maximum) == (0, 1_000)
@@ -95,31 +93,3 @@ def test_only_an_admin_sees_what_colleagues_keys_did() -> None:
     for who, seen in ((place.who, {issued.key_id}), (member, {issued.key_id}), (other, set())):
         with db.transaction(who) as session:
             assert set(budgets.key_uses(session, who)) == seen
-
-
-def test_the_forecast_adds_the_recent_mean_for_each_day_left() -> None:
-    week = [(NOON - timedelta(days=n), 70) for n in range(1, 8)]
-    older = [(NOON - timedelta(days=20), 9_999)]
-    found = budgets.outlook(500, [*older, *week, (NOON, 1)], NOON, 1_900)
-    assert found.forecast_nusd == 500 + 20 * 70
-    assert found.on_track
-    assert not budgets.outlook(501, week, NOON, 1_900).on_track
-
-
-def test_use_that_began_lately_is_not_thinned_by_the_days_before_it() -> None:
-    began = [(NOON - timedelta(days=2), 60), (NOON - timedelta(days=1), 0)]
-    assert budgets.outlook(60, began, NOON, None).forecast_nusd == 60 + 20 * 30
-
-
-def test_the_first_day_of_all_stands_for_itself() -> None:
-    assert budgets.outlook(40, [(NOON, 40)], NOON, None).forecast_nusd == 40 + 20 * 40
-
-
-def test_without_use_or_budget_the_month_is_on_track() -> None:
-    found = budgets.outlook(0, [], NOON, None)
-    assert (found.forecast_nusd, found.on_track) == (0, True)
-
-
-def test_the_last_day_of_a_month_has_no_days_left() -> None:
-    last = month_of(NOON).last
-    assert budgets.outlook(7, [(last, 5)], last, 7).forecast_nusd == 7

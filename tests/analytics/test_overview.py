@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 from core import db, errors, schema
+from core.alerts.tables import Notice, NoticeRead
 from core.analytics import overview
 from core.analytics.overview import TenantRow
 from core.billing import ledger
+from core.identity import cost_centres, limits, terms
+from core.identity.limits import LimitName, Subject
 from core.quota import gate, standing
 from core.quota.gate import Ask
 from tests.analytics.using import colleague, cost_of, opened_at, use
@@ -42,6 +46,64 @@ def test_spend_is_of_the_tenants_own_month() -> None:
     place = make_place()
     use(place.who, make_model(), "0.5", days_ago=40)
     assert _row(place).spent_nusd == 0
+
+
+def test_a_tenants_row_has_its_terms_and_the_zone_that_is_to_come() -> None:
+    place = make_place(markup="0.2", time_zone="Europe/Berlin")
+    with db.transaction(TESTS) as session:
+        span = terms.set_time_zone(session, TESTS, place.tenant_id, "America/New_York")
+        cost_centres.assign(
+            session, TESTS, place.tenant_id, Subject.TENANT, place.tenant_id, "House", "Web"
+        )
+    assert span is not None
+    row = _row(place)
+    assert row.time_zone == f"Europe/Berlin, from {span.starts_on:%b} 1: America/New_York"
+    assert (row.markup, row.cost_center, row.project) == (Decimal("0.2"), "House", "Web")
+
+
+def test_the_limit_of_which_most_is_used_is_shown_running_calls_included() -> None:
+    place, model = make_place(), make_model()
+    for name in (LimitName.MONTHLY_NUSD, LimitName.MONTHLY_MESSAGES, LimitName.MONTHLY_TOKENS):
+        _limit(place, name, None)
+    assert _row(place).limit_percent is None
+    use(place.who, model, "0.5")
+    _limit(place, LimitName.MONTHLY_NUSD, 1_000_000_000)
+    _limit(place, LimitName.MONTHLY_MESSAGES, 10)
+    assert _row(place).limit_percent == 50
+    _limit(place, LimitName.MONTHLY_TOKENS, 160)
+    assert _row(place).limit_percent == 93  # 150 of 160
+    _limit(place, LimitName.MONTHLY_TOKENS, 100_000)
+    _limit(place, LimitName.MONTHLY_MESSAGES, 2)
+    gate.open_call(standing.of_member(place.who, model), Ask("api", "t", 100))
+    assert _row(place).limit_percent == 100
+    _limit(place, LimitName.MONTHLY_MESSAGES, 0)
+    _limit(place, LimitName.MONTHLY_NUSD, 1)
+    assert _row(place).limit_percent == 9_999
+
+
+def test_a_notice_is_open_until_somebody_puts_it_away() -> None:
+    place = make_place(role="admin")
+    with db.transaction(TESTS) as session:
+        notices = [
+            Notice(tenant_id=place.tenant_id, kind="quota", key=key, audience="admins", facts={})
+            for key in ("a", "b")
+        ]
+        session.add_all(notices)
+    assert _row(place).open_notices == 2
+    with db.transaction(TESTS) as session:
+        session.add(
+            NoticeRead(
+                tenant_id=place.tenant_id, notice_id=notices[0].notice_id, user_id=place.user_id
+            )
+        )
+    assert _row(place).open_notices == 1
+
+
+def _limit(place: Place, name: LimitName, maximum: int | None) -> None:
+    with db.transaction(TESTS) as session:
+        limits.set_limit(
+            session, TESTS, place.tenant_id, Subject.TENANT, place.tenant_id, name, maximum
+        )
 
 
 def test_internal_tenants_have_no_available_balance() -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from core import db
-from core.identity import tenants
+from core.identity import members, tenants
 from core.identity.access import Principal, Role
 from core.quota import gate, standing
 from core.quota.costs import Cost
@@ -43,17 +43,23 @@ def use(
     cost: Cost | None = None,
     outcome: str = "ok",
     source: gate.Source = "chat",
+    conversation_id: UUID | None = None,
+    latency_ms: int = 1_500,
+    first_token_ms: int | None = 200,
 ) -> OpenCall:
     """One settled call of a person."""
     call = gate.open_call(
         standing.of_member(who, model),
-        Ask(source, "test", prompt_tokens_guess=100, max_tokens=1_000),
-    )
+        Ask(
+            source, "test", prompt_tokens_guess=100, max_tokens=1_000,
+            conversation_id=conversation_id,
+        ),
+    )  # fmt: skip
     opened_at(call, at or datetime.now(UTC) - timedelta(days=days_ago))
     gate.close(
         gate.settlement(
-            call, cost or cost_of(usd), outcome=outcome, gave_output=True, latency_ms=1_500,
-            first_token_ms=200, generation_id=f"gen-{call.call_id}",
+            call, cost or cost_of(usd), outcome=outcome, gave_output=True,
+            latency_ms=latency_ms, first_token_ms=first_token_ms, generation_id=f"gen-{call.call_id}",
         )
     )  # fmt: skip
     return call
@@ -75,5 +81,5 @@ def add_person(tenant_id: UUID, role: Role, name: str) -> UUID:
     with db.transaction(TESTS) as session:
         email = f"{db.new_id().hex}@example.com"
         user_id = tenants.create_user(session, TESTS, email, name=name)
-        tenants.add_member(session, TESTS, tenant_id, user_id, role)
+        members.add(session, TESTS, tenant_id, user_id, role)
     return user_id

@@ -36,9 +36,10 @@ def ids(rows: list[models.ModelRow]) -> set[str]:
 def chat(session: Session, configured: frozenset[str], *, development: bool = True) -> set[str]:
     return ids(
         models.list_models(
-            session, offered_to="chat", development=development, configured=configured
+            session, tenant_id=None, offered_to="chat", development=development,
+            configured=configured,
         )
-    )
+    )  # fmt: skip
 
 
 def test_without_a_key_only_the_demo_models_are_offered(books: Session) -> None:
@@ -67,7 +68,9 @@ def test_a_model_that_only_reads_sound_is_offered_to_programs_only(books: Sessio
     books.execute(
         update(Model).where(Model.model_id == "openai/gpt-audio").values(input_modalities=["audio"])
     )
-    api = models.list_models(books, offered_to="api", development=True, configured=KEYED)
+    api = models.list_models(
+        books, tenant_id=None, offered_to="api", development=True, configured=KEYED
+    )
     assert "openai/gpt-audio" in ids(api)
     assert "openai/text-embedding-3-small" not in ids(api)
     assert "openai/gpt-audio" not in chat(books, KEYED)
@@ -137,8 +140,10 @@ def test_a_model_in_reach_is_given(books: Session) -> None:
 
 
 def default(session: Session, wanted: str, configured: frozenset[str], *, dev: bool = True) -> str:
-    row = models.default_model(session, wanted=wanted, development=dev, configured=configured)
-    return row.model_id
+    offered = models.list_models(
+        session, tenant_id=None, offered_to="chat", development=dev, configured=configured
+    )
+    return models.default_of(offered, wanted=wanted).model_id
 
 
 def test_the_wanted_default_is_taken_when_it_can_be_called(books: Session) -> None:
@@ -161,6 +166,16 @@ def test_a_free_model_is_the_default_only_when_nothing_else_is_sold(books: Sessi
 
 def test_without_a_key_the_default_is_the_built_in_model(books: Session) -> None:
     assert default(books, "openai/gpt-6-luna", NONE) == "demo/purser"
+
+
+def test_where_the_built_in_model_is_switched_off_another_of_its_kind_is_taken(
+    books: Session,
+) -> None:
+    offered = models.list_models(
+        books, tenant_id=None, offered_to="chat", development=True, configured=NONE
+    )
+    left = [row for row in offered if row.model_id != models.BUILT_IN]
+    assert models.default_of(left, wanted="").model_id == "demo/admiral"
 
 
 def test_without_any_model_there_is_no_default(books: Session) -> None:

@@ -15,7 +15,7 @@ from core.catalog.tables import CatalogSync, Model, Price, Provider
 from core.db import JOBS, Database
 from core.errors import BadInput, Conflict, Forbidden, NotFound
 from tests.catalog.listed import NOW, Catalogue, a_member, an_operator, others, row
-from tests.identity.people import SYSTEM
+from tests.identity.people import SYSTEM, audit_rows
 
 
 def test_a_new_model_is_stored_with_its_first_price(catalogue: Catalogue) -> None:
@@ -148,12 +148,15 @@ def test_taking_a_model_out_and_putting_it_back_are_audited(catalogue: Catalogue
     assert {e.actor for e in catalogue.audited("model:t/a")} == {f"operator:{who.user_id}"}
 
 
-def test_only_operators_take_a_model_out(catalogue: Catalogue) -> None:
+def test_only_operators_take_a_model_out(catalogue: Catalogue, database: Database) -> None:
     catalogue.sync(row("t/a"), *others(9))
+    who = a_member()
     with pytest.raises(Forbidden):
-        sync.set_model_active(catalogue.session, a_member(), "t/a", active=False, now=NOW)
+        sync.set_model_active(catalogue.session, who, "t/a", active=False, now=NOW)
     assert catalogue.model("t/a").active
     assert catalogue.audited("model:t/a") == []
+    denied = ("model.deactivate", "denied", f"user:{who.user_id}", who.tenant_id)
+    assert denied in audit_rows("model:t/a")
 
 
 def test_a_model_past_its_date_cannot_be_put_back(catalogue: Catalogue) -> None:

@@ -17,7 +17,10 @@ from core import db, invariants, schema, settings, telemetry
 from core.db import Database, System
 from core.demonstration import seed
 from core.quota import gate
+from tests.analytics.using import correct
 from tests.factories import make_model, make_place
+from tests.finance.books import close as close_month
+from tests.finance.books import guessed, last_month, old_place, within
 from tests.quota.test_gate import close, cost, open_call
 
 WHO = System("check")
@@ -61,6 +64,7 @@ _METERED = (
     "insert into app.meter_exports(tenant_id, hour, revision, units, through_seq, rest_nusd, attempts,"
     f" due_at) values ({_TENANT}, now() - interval '26 h', 1, 5, 0, 0, {{attempts}}, {{due}})"
 )
+_ADJUSTED = "kind = 'adjustment', adjusts_call_id = call_id"
 _NEXT_MONTH = "to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM')"
 
 # (the invariant, the fault)
@@ -117,6 +121,22 @@ FAULTS = [
     ("usage_daily", "update app.usage_daily set requests = requests + 1"),
     ("usage_daily", "delete from app.usage_daily"),
     ("usage_daily", "update app.usage_daily set reasoning_tokens = reasoning_tokens + 1"),
+    ("usage_daily_models", "update app.usage_daily_models set billed_nusd = billed_nusd + 1"),
+    ("usage_daily_models", "delete from app.usage_daily_models"),
+    (
+        "usage_conversations",
+        "insert into app.usage_conversations select tenant_id, gen_random_uuid(), user_id,"
+        " model_served, 1, 1, 1, 1, occurred_at, occurred_at from app.usage_events limit 1",
+    ),
+    ("closed_month", "update app.closings set billed_nusd = billed_nusd + 1"),
+    ("closed_month", "update app.closings set requests = requests - 1, events = events - 1"),
+    ("adjustment_dated", f"update app.usage_events set {_ADJUSTED}, occurred_at = now()"),
+    (
+        "adjustment_dated",
+        f"update app.usage_events set {_ADJUSTED}, recorded_at = now() where event_id ="
+        f" (select min(e.event_id) from app.usage_events e join app.closings c using (tenant_id)"
+        " where e.occurred_at >= c.begins_at and e.occurred_at < c.ends_at)",
+    ),
     (
         "generation_once",
         "delete from app.generations where call_id = (select call_id from app.generations limit 1)",
@@ -272,6 +292,23 @@ def _use() -> None:
     open_call(place, model)
     close(open_call(make_place(mode="postpaid", credit_usd=0, credit_limit_nusd=10**9), model),
           cost("0.5"))  # fmt: skip
+    _close_a_month()
+
+
+def _close_a_month() -> None:
+    """A month of a place of its own, with a truth that came in time and one that came after."""
+    place, model = old_place(), make_model()
+    month = last_month(place)
+    in_time, late = (guessed(place, model, within(place, month)) for _ in range(2))
+    correct(in_time, "0.03")
+    with db.transaction(WHO) as session:  # the clock of the calls was turned back, and so is this
+        for table in ("calls", "counters"):
+            session.execute(
+                text(f"update app.{table} set period = :month where tenant_id = :tenant"),
+                {"month": month, "tenant": place.tenant_id},
+            )
+    close_month(place, month, accept_unreconciled=True)
+    correct(late, "0.03")
 
 
 @pytest.fixture

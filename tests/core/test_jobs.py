@@ -213,3 +213,25 @@ def _leave_behind(url: str, name: str, *, attempts: int) -> None:
         " worker_id = (select id from dead) where task_name = %s",
         attempts, name,
     )  # fmt: skip
+
+
+def test_a_job_that_was_given_up_runs_once_more_when_put_back(
+    database: Database, database_url: str
+) -> None:
+    @jobs.task("test.given_up", attempts_max=1)
+    def given_up(number: int) -> None:
+        ran.append(("given_up", number))
+        if len(ran) == 1:
+            raise ValueError("the first time")
+
+    with a_worker(database_url):
+        with database.transaction(WHO) as session:
+            job_id = jobs.defer(session, "test.given_up", number=7)
+        wait_for(lambda: _status(database_url, "test.given_up") == "failed")
+        with database.transaction(WHO) as session:
+            (entry,) = [e for e in jobs.entries(session, status="failed") if e.job_id == job_id]
+            assert (entry.name, entry.arguments) == ("test.given_up", {"number": 7})
+            assert jobs.put_back(session, job_id) == "test.given_up"
+        wait_for(lambda: len(ran) == 2)
+        with database.transaction(WHO) as session:
+            assert jobs.put_back(session, job_id) is None  # it runs or is done

@@ -27,9 +27,7 @@ def test_the_month_after(month: date, after: date) -> None:
         (Period(date(2026, 3, 1), date(2026, 3, 30)), Period(date(2026, 1, 30), date(2026, 2, 28))),
     ],
 )  # fmt: skip
-def test_months_are_compared_with_months_and_days_with_days(
-    period: Period, before: Period
-) -> None:
+def test_months_are_compared_with_months_and_days_with_days(period: Period, before: Period) -> None:
     assert period.before == before
 
 

@@ -63,3 +63,14 @@ def test_a_setting_that_cannot_be_is_named_and_its_value_is_not_shown(
     with pytest.raises(SettingsRefused, match=name) as refused:
         settings.load()
     assert value not in str(refused.value).replace(name, "")
+
+
+def test_the_management_key_is_optional_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_ENV", "development")
+    monkeypatch.delenv("OPENROUTER_MANAGEMENT_KEY", raising=False)
+    assert settings.load().openrouter_management_key is None
+    monkeypatch.setenv("OPENROUTER_MANAGEMENT_KEY", "sk-or-management")
+    found = settings.load()
+    assert found.openrouter_management_key is not None
+    assert found.openrouter_management_key.get_secret_value() == "sk-or-management"
+    assert "sk-or-management" not in repr(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import pytest
@@ -142,7 +142,9 @@ def test_no_call_lies_in_the_future_or_runs() -> None:
 
 def test_the_same_day_gives_the_same_history() -> None:
     place, habits = script.places()[0], script.habits()
-    caller = history.Caller(UUID(int=1), UUID(int=2), UUID(int=3), UUID(int=4), "x", 1)
+    caller = history.Caller(
+        UUID(int=1), UUID(int=2), UUID(int=3), UUID(int=4), "x", "x@example.com", 1
+    )
     terms = seed.read_terms({"prompt": "0.000001", "completion": "0.000002"})
     offers = {
         habit.model_id: history.Offer(habit.model_id, "openrouter", True, 1, terms)
@@ -151,4 +153,37 @@ def test_the_same_day_gives_the_same_history() -> None:
     first, second = (history.of_place(place, [caller], None, offers, habits, NOW) for _ in range(2))
     assert first == second
     assert len(first) > 1_000
-    assert NOW - first[0].opened_at < timedelta(days=history.DAYS + 1)
+    assert first[0].opened_at.date() >= history.first_day(NOW, place.time_zone)
+
+
+@pytest.mark.parametrize(
+    ("now", "first"),
+    [
+        (datetime(2026, 3, 3, tzinfo=UTC), date(2025, 12, 4)),  # ninety days are more
+        (datetime(2026, 8, 31, 12, tzinfo=UTC), date(2026, 6, 1)),  # two whole months are
+    ],
+)
+def test_it_reaches_over_two_whole_months(now: datetime, first: date) -> None:
+    assert history.first_day(now, "Europe/Berlin") == first
+
+
+def test_last_month_is_dearer_because_of_one_person_on_one_model() -> None:
+    """What the finance guide finds out, step by step."""
+    place = script.places()[0]
+    assert place.move is not None
+    found = rows(
+        "select verbs.month_of(e.tenant_id, e.occurred_at) as month, u.email, e.model_served,"
+        " sum(e.billed_nusd) from app.usage_events e join app.users u on u.user_id = e.user_id"
+        " join app.tenants t on t.tenant_id = e.tenant_id where t.name = :name"
+        " and verbs.month_of(e.tenant_id, e.occurred_at) in"
+        " (verbs.month_of(e.tenant_id, now()) - interval '1 month',"
+        "  verbs.month_of(e.tenant_id, now()) - interval '2 months') group by 1, 2, 3",
+        name=place.name,
+    )
+    months = sorted({row[0] for row in found})  # type: ignore[type-var]
+    rises: dict[tuple[object, object], int] = {}
+    for month, email, model, cost in found:
+        sign = 1 if month == months[1] else -1
+        rises[email, model] = rises.get((email, model), 0) + sign * int(str(cost))
+    assert sum(rises.values()) > 0
+    assert max(rises, key=lambda of: rises[of]) == (place.move.email, place.move.model_id)

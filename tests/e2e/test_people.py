@@ -6,6 +6,7 @@ import json
 import re
 import urllib.request
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,6 +17,7 @@ from core.demonstration import script
 from core.identity import tenants
 from tests.e2e.conftest import Tab
 from tests.factories import TESTS, make_place
+from tests.identity.people import a_user, an_email, join
 from tests.processes import AppProcess
 from tests.upstream import Upstream
 
@@ -122,6 +124,58 @@ def test_the_pages_of_the_demo_look_right_everywhere(
         seen.get_by_text("Northwind Trading").or_(seen.get_by_test_id("stDataFrame")).first
     ).to_be_visible()
     admin.picture(f"admin_{look}")
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_an_invitations_link_lets_one_person_in_once(
+    phone: bool, open_tab: Callable[..., Tab], app: AppProcess
+) -> None:
+    place, email = make_place(role="admin"), f"{uuid4().hex}@example.com"
+    page = open_tab(place, phone=phone).go("/admin?part=Members")
+    page.get_by_role("button", name="Invite", exact=False).first.click()
+    page.get_by_role("textbox", name="E-mail").fill(email)
+    page.get_by_role("button", name="Make the link").click()
+    link = page.get_by_role("dialog").get_by_test_id("stCode").inner_text().strip()
+    token = link.partition("/?invite=")[2]
+    assert token
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("1 open")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+
+    new = open_tab(phone=phone)
+    seen = new.go(f"/?invite={token}")
+    expect(seen.get_by_text(email)).to_be_visible()
+    new.picture(f"invite_{'phone' if phone else 'light'}")
+    seen.get_by_label("Your name").fill("Grace")
+    seen.get_by_role("textbox", name="Choose a password").fill("a good long one")
+    seen.get_by_label("The password again").fill("a good long one")
+    seen.get_by_role("button", name="Accept and sign in").click()
+    expect(seen.get_by_test_id("stChatInputTextArea")).to_be_visible(timeout=20_000)
+    assert seen.url == f"{app.url}/"
+
+    again = open_tab(phone=phone).go(f"/?invite={token}")
+    expect(again.get_by_text("This invitation cannot be used")).to_be_visible()
+    expect(again.get_by_label("Email").first).to_be_visible()
+    expect(again).to_have_url(f"{app.url}/")
+    assert token not in app.log.read_text()
+    assert email not in app.log.read_text()
+
+
+def test_who_is_signed_out_everywhere_is_asked_to_sign_in_again(
+    open_tab: Callable[..., Tab],
+) -> None:
+    place = make_place(role="admin")
+    email = an_email()
+    join(place.tenant_id, user_id := a_user(email))
+    theirs = open_tab(user_id)
+    expect(theirs.go().get_by_test_id("stChatInputTextArea")).to_be_visible()
+    page = open_tab(place).go("/admin?part=Members")
+    page.get_by_role("combobox", name="Person").click()
+    page.get_by_role("option", name=email).click()
+    page.get_by_role("button", name="Sign out everywhere").click()
+    page.get_by_role("button", name="Sign this person out").click()
+    expect(page.get_by_text("Browsers: 1")).to_be_visible()
+    expect(theirs.go().locator("input[type=password]").first).to_be_visible()
 
 
 def test_a_member_does_not_reach_the_operators_page(open_tab: Callable[..., Tab]) -> None:

@@ -9,6 +9,7 @@ import openai
 from sqlalchemy import text
 
 from core import db
+from core.catalog import blocks
 from tests.factories import TESTS, make_model
 from tests.http.serving import Client, Service, a_client, unpriced_model
 
@@ -42,6 +43,23 @@ def test_what_cannot_be_called_is_not_listed(service: Service, client: Client) -
     assert not {unpriced, retired, demo} & listed(service, client.key).keys()
     for model_id in (unpriced, retired, demo, "no/such"):
         assert get(service, client.key, f"/{model_id}").status_code == 404
+
+
+def test_a_model_a_tenant_switched_off_is_missing_there_and_refused(
+    service: Service, model: str
+) -> None:
+    client, other = a_client(), a_client()
+    with db.transaction(TESTS) as session:
+        blocks.block(session, TESTS, client.place.tenant_id, model)
+    assert model not in listed(service, client.key)
+    assert model in listed(service, other.key)
+    assert get(service, client.key, f"/{model}").status_code == 404
+    refused = service.ask(client.key, model)
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "model_forbidden"
+    assert "switched off by your team" in refused.json()["error"]["message"]
+    service.up.play("01_normal_usage_cost.txt", fresh_ids=True)
+    assert service.ask(other.key, model).status_code == 200
 
 
 def test_one_model_is_found_by_its_name(service: Service, client: Client, model: str) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from core import db
 from core.db import System
-from core.identity import passwords, sessions, tenants
+from core.identity import members, passwords, sessions, tenants
 from core.identity.access import Principal, Role, SignedIn
 
 SYSTEM = System("tests")
@@ -54,7 +54,7 @@ def a_user(email: str | None = None, *, password: str | None = None) -> UUID:
 
 def join(tenant_id: UUID, user_id: UUID, role: Role = Role.MEMBER) -> None:
     with db.transaction(SYSTEM) as session:
-        tenants.add_member(session, SYSTEM, tenant_id, user_id, role)
+        members.add(session, SYSTEM, tenant_id, user_id, role)
 
 
 def sign_in(user_id: UUID) -> Browser:

@@ -7,13 +7,17 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from core import db, errors
-from core.identity import audit, passwords, sessions, tenants
+from core.identity import audit, members, passwords, sessions, tenants
 from core.identity.access import Principal, Role
-from core.identity.tables import Label, Membership, Tenant
+from core.identity.tables import Label, Tenant
+from core.quota import gate, standing
+from core.quota.gate import Ask
+from tests.analytics.using import cost_of, use
+from tests.factories import make_model, make_place
 from tests.identity.people import (
     PASSWORD,
     SYSTEM,
@@ -23,7 +27,6 @@ from tests.identity.people import (
     an_address,
     an_email,
     audit_rows,
-    join,
     sign_in,
 )
 
@@ -115,6 +118,68 @@ def test_a_plan_or_tenant_that_is_not_there_is_refused(tenant_id: UUID) -> None:
     assert _entry(tenant_id).plan == "free"
 
 
+def test_a_new_name_leaves_the_old_one_on_what_was_used_before() -> None:
+    place, model = make_place(role="admin"), make_model()
+    old = place.who.tenant_name
+    use(place.who, model)
+    for name in ("Birch & Co", old, " Birch & Co "):
+        with db.transaction(SYSTEM) as session:
+            tenants.rename(session, SYSTEM, place.tenant_id, name)
+        use(place.who, model)
+    with db.transaction(SYSTEM) as session:
+        names = session.scalars(
+            text("select l.name from app.usage_events e join app.labels l"
+                 " on l.tenant_id = e.tenant_id and l.label_id = e.tenant_label_id"
+                 " where e.tenant_id = :tenant order by e.event_id"),
+            {"tenant": place.tenant_id},
+        ).all()  # fmt: skip
+        labels = session.scalars(select(Label.name).where(Label.subject_id == place.tenant_id))
+        assert sorted(labels) == sorted(["Birch & Co", old])
+    assert names == [old, "Birch & Co", old, "Birch & Co"]
+    assert _entry(place.tenant_id).name == "Birch & Co"
+    with db.transaction(SYSTEM) as session:
+        entry = audit.recent(session, SYSTEM, tenant_id=place.tenant_id)[0]
+    assert (entry.action, entry.before, entry.after) == (
+        "tenant.rename", {"name": old}, {"name": "Birch & Co"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\nb"])
+def test_a_name_that_cannot_be_shown_is_not_taken(tenant_id: UUID, name: str) -> None:
+    with db.transaction(SYSTEM) as session, pytest.raises(errors.BadInput):
+        tenants.rename(session, SYSTEM, tenant_id, name)
+    assert _entry(tenant_id).name == "Acme"
+
+
+def test_a_markup_counts_from_the_next_call_on() -> None:
+    place, model = make_place(role="admin"), make_model()
+    running = gate.open_call(standing.of_member(place.who, model), Ask("chat", "test", 100))
+    with db.transaction(SYSTEM) as session:
+        tenants.set_markup(session, SYSTEM, place.tenant_id, "0.5")
+    gate.close(
+        gate.settlement(running, cost_of("0.01"), outcome="ok", gave_output=True, latency_ms=1)
+    )
+    later = use(place.who, model, "0.01")
+    with db.transaction(SYSTEM) as session:
+        billed = dict(
+            session.execute(
+                text("select call_id, billed_nusd from app.usage_events where tenant_id = :tenant"),
+                {"tenant": place.tenant_id},
+            ).all()
+        )
+    assert billed == {running.call_id: 10_000_000, later.call_id: 15_000_000}
+    assert ("tenant.markup", "done", "system:tests", place.tenant_id) in audit_rows(
+        f"tenant:{place.tenant_id}"
+    )
+
+
+@pytest.mark.parametrize("markup", ["-0.1", "100", "NaN", "much", "0.0000001"])
+def test_a_markup_that_is_none_changes_nothing(tenant_id: UUID, markup: str) -> None:
+    with db.transaction(SYSTEM) as session, pytest.raises(errors.BadInput):
+        tenants.set_markup(session, SYSTEM, tenant_id, markup)
+    assert _entry(tenant_id).markup == 0
+
+
 def test_a_label_is_made_once_per_name(tenant_id: UUID) -> None:
     subject = uuid4()
     with db.transaction(SYSTEM) as session:
@@ -133,47 +198,6 @@ def test_an_e_mail_names_one_person_whatever_its_case() -> None:
         assert tenants.find_user(session, SYSTEM, email.upper()) == user_id
         with pytest.raises(errors.NotFound):
             tenants.find_user(session, SYSTEM, an_email())
-
-
-def test_a_member_has_the_role_and_a_label_with_the_e_mail(tenant_id: UUID) -> None:
-    email = an_email()
-    user_id = a_user(email)
-    join(tenant_id, user_id, Role.FINANCE)
-    assert _entry(tenant_id).members == (
-        tenants.Member(user_id, email, "Ada", Role.FINANCE, active=True),
-    )
-    with db.transaction(SYSTEM) as session:
-        member = session.get_one(Membership, (tenant_id, user_id))
-        assert session.get_one(Label, (tenant_id, member.label_id)).name == email
-    assert ("member.add", "done", "system:tests", tenant_id) in audit_rows(f"user:{user_id}")
-    with pytest.raises(errors.Conflict):
-        join(tenant_id, user_id)
-
-
-def test_who_does_not_exist_joins_nothing(tenant_id: UUID) -> None:
-    with pytest.raises(errors.NotFound):
-        join(tenant_id, uuid4())
-    with pytest.raises(errors.NotFound):
-        join(uuid4(), a_user())
-
-
-def test_a_changed_role_counts_at_the_next_call(tenant_id: UUID) -> None:
-    browser = a_browser(tenant_id)
-    user_id = browser.principal.user_id
-    with db.transaction(SYSTEM) as session:
-        tenants.change_member(session, SYSTEM, tenant_id, user_id, role=Role.ADMIN)
-    signed_in = sessions.who(browser.token)
-    assert signed_in is not None
-    assert signed_in.principal is not None
-    assert signed_in.principal.role is Role.ADMIN
-    with db.transaction(SYSTEM) as session:
-        tenants.change_member(session, SYSTEM, tenant_id, user_id, active=False)
-    assert sessions.who(browser.token) is None
-    assert not _entry(tenant_id).members[0].active
-    changes = [row for row in audit_rows(f"user:{user_id}") if row[0] == "member.change"]
-    assert len(changes) == 2
-    with pytest.raises(errors.NotFound), db.transaction(SYSTEM) as session:
-        tenants.change_member(session, SYSTEM, tenant_id, uuid4(), active=False)
 
 
 def test_disabling_a_person_ends_sessions_and_tickets_for_good(tenant_id: UUID) -> None:
@@ -205,20 +229,13 @@ def test_a_new_password_ends_the_sessions(tenant_id: UUID) -> None:
     assert ("user.set_password", "done", "system:tests", None) in audit_rows(f"user:{who.user_id}")
 
 
-def test_members_sees_the_own_tenant_only(tenant_id: UUID) -> None:
-    principal = a_browser(tenant_id).principal
-    colleague = a_browser(tenant_id, Role.ADMIN).principal
-    a_browser(a_tenant("Other"))
-    with db.transaction(principal) as session:
-        seen = {member.user_id for member in tenants.members(session, principal)}
-    assert seen == {principal.user_id, colleague.user_id}
-
-
 def test_a_tenants_admin_can_do_none_of_an_operators_acts(tenant_id: UUID) -> None:
     admin = a_browser(tenant_id, Role.ADMIN).principal
     for act in _operators_acts(admin):
         with pytest.raises(errors.Forbidden), db.transaction(admin) as session:
             act(session)
+    denied = {row[0] for row in audit_rows(f"tenant:{tenant_id}") if row[1] == "denied"}
+    assert denied == {"plan.change", "tenant.markup", "tenant.rename", "tenant.suspend"}
 
 
 def _operators_acts(who: Principal) -> list[Callable[[Session], object]]:
@@ -226,13 +243,15 @@ def _operators_acts(who: Principal) -> list[Callable[[Session], object]]:
     return [
         lambda s: tenants.create_tenant(s, who, "Mine"),
         lambda s: tenants.set_plan(s, who, tenant, "enterprise"),
+        lambda s: tenants.rename(s, who, tenant, "Ours"),
+        lambda s: tenants.set_markup(s, who, tenant, 0),
+        lambda s: tenants.set_tenant_active(s, who, tenant, active=False),
         lambda s: tenants.create_user(s, who, an_email()),
         lambda s: tenants.find_user(s, who, who.email),
         lambda s: tenants.disable_user(s, who, user),
         lambda s: tenants.enable_user(s, who, user),
         lambda s: tenants.set_password(s, who, user, ""),
-        lambda s: tenants.add_member(s, who, tenant, user, Role.ADMIN),
-        lambda s: tenants.change_member(s, who, tenant, user, role=Role.ADMIN),
+        lambda s: members.add(s, who, tenant, user, Role.ADMIN),
         lambda s: tenants.make_operator(s, who, user),
         lambda s: tenants.dismiss_operator(s, who, user),
         lambda s: tenants.every_tenant(s, who),

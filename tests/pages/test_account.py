@@ -13,7 +13,7 @@ from core.identity import keys, passwords, sessions, tenants
 from core.identity.access import Role
 from core.identity.keys import Key
 from core.quota import standing
-from tests.identity.people import PASSWORD, SYSTEM, audit_rows, sign_in
+from tests.identity.people import PASSWORD, SYSTEM, audit_rows, join, sign_in
 from tests.pages.conftest import Person
 from tests.pages.operators import an_operator
 
@@ -252,3 +252,22 @@ def test_nobody_sees_it_without_signing_in(open_alone: Callable[[str], AppTest])
     app = open_alone("account.py")
     assert not app.text
     assert "Please sign in" in app.info[0].value
+
+
+def test_who_is_in_two_teams_chooses_where_to_work(person: Make, open_page: Open) -> None:
+    who, other = person(), person(Role.ADMIN)
+    app = open_page(who, "account.py")
+    assert "**Teams**" not in _said(app)
+    join(other.principal.tenant_id, who.principal.user_id, Role.FINANCE)
+    app.run()
+    app.button(f"team_{other.principal.tenant_id}").click().run()
+    assert not app.exception
+    found = sessions.who(who.browser.token)
+    assert found is not None
+    assert found.principal is not None
+    assert (found.principal.tenant_id, found.principal.role) == (
+        other.principal.tenant_id, Role.FINANCE,
+    )  # fmt: skip
+    app = open_page(who, "account.py")
+    assert "Finance" in [text.value for text in app.text]
+    assert app.button(f"team_{who.principal.tenant_id}")

@@ -1,0 +1,244 @@
+"""GET /api/usage, /api/usage/details, /api/costs and /api/quota: what the Usage page shows, for programs.
+
+The same filters and the same numbers as the page. A member's key sees that member's own calls, an
+admin's or finance person's the tenant's. Amounts are exact USD as text; days are the tenant's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+from starlette.responses import Response
+
+from core import db, errors
+from core.analytics import budgets, cursors, details, figures, parameters
+from core.analytics.details import Cursor, EventRow, Key, Order
+from core.analytics.figures import Totals
+from core.analytics.selection import Grain, Group, Selection
+from core.chat import engine
+from core.http import keys, problems
+from core.identity import zones
+from core.identity.access import Principal, Scope, require_scope
+from core.identity.limits import LimitName
+from core.money import exact
+from core.quota import standing
+
+_LIMIT, _AFTER, _ORDER = "limit", "after", "order"
+_SELECTING = frozenset(
+    {parameters.FROM, parameters.TO, parameters.SPAN, parameters.HOUR, parameters.SLOT, *Group}
+)
+_STEPS_MAX = 10_000
+_LAST = "\U0010ffff"
+_COUNTS = (
+    "requests", "messages", "errors", "prompt_tokens", "cached_tokens", "cache_write_tokens",
+    "completion_tokens", "reasoning_tokens",
+)  # fmt: skip
+
+Answer = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asks for which usage, within an open transaction."""
+
+    session: Session
+    who: Principal
+    selection: Selection
+    given: Mapping[str, list[str]]
+
+    def single(self, name: str) -> str | None:
+        """A parameter that may be given once. Raises BadInput."""
+        values = self.given.get(name, [])
+        if len(values) > 1:
+            raise errors.BadInput(f"{name} is given more than once.", param=name)
+        return values[0] if values else None
+
+    def limit(self, default: int, most: int) -> int:
+        """How many rows are wanted. Raises BadInput."""
+        text = self.single(_LIMIT)
+        if text is None:
+            return default
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+            raise errors.BadInput(f"limit is a whole number from 1 to {most}.", param=_LIMIT)
+        return int(text)
+
+
+async def usage(request: Request) -> Response:
+    """Sums by step (`rollup`) and part (`group_by`), in order, and the sums of the whole selection."""
+    return await _answer(request, {parameters.GROUP_BY, parameters.ROLLUP, _LIMIT, _AFTER}, _usage)
+
+
+async def usage_details(request: Request) -> Response:
+    """The events behind the sums: calls and their adjustments, page by page."""
+    return await _answer(request, {_LIMIT, _AFTER, _ORDER}, _details)
+
+
+async def costs(request: Request) -> Response:
+    """What each part (`group_by`) of the period cost, the costliest first."""
+    return await _answer(request, {parameters.GROUP_BY}, _costs)
+
+
+async def quota(request: Request) -> Response:
+    """What is used of this month's limits, and when they start anew."""
+    return await _answer(request, set(), _quota, selecting=False)
+
+
+async def _answer(
+    request: Request, more: set[str], work: Callable[[_Asked], Answer], *, selecting: bool = True
+) -> Response:
+    secret = keys.bearer(request)
+    given = {name: request.query_params.getlist(name) for name in request.query_params}
+    taken = more | (_SELECTING if selecting else frozenset())
+    return problems.as_json(await engine.current().sql(_read, secret, given, taken, work))
+
+
+def _read(
+    secret: str, given: dict[str, list[str]], taken: set[str], work: Callable[[_Asked], Answer]
+) -> Answer:
+    who = require_scope(standing.of_key(secret, None).principal, Scope.USAGE)
+    if strange := given.keys() - taken:
+        name = min(strange)[:100]
+        raise errors.BadInput(f"Unknown parameter {name!r}.", param=name)
+    with db.transaction(who) as session:
+        today = zones.calendar_of(session, who.tenant_id).today()
+        return work(_Asked(session, who, parameters.read(given, today), given))
+
+
+def _usage(asked: _Asked) -> Answer:
+    group, grain = parameters.read_view(asked.given)
+    limit = asked.limit(1_000, _STEPS_MAX)
+    steps = figures.series(asked.session, asked.who, asked.selection, grain, group)
+    rows = sorted((_step(row, grain) for row in _records(steps)), key=_place)
+    if (word := asked.single(_AFTER)) is not None:
+        place = tuple(cursors.unpack(word, str, str))
+        rows = [row for row in rows if _place(row) > place]
+    return {
+        **_head("usage", asked),
+        "group_by": group, "rollup": grain, "data": rows[:limit],
+        "totals": _sums(figures.totals(asked.session, asked.who, asked.selection)),
+        "next": cursors.pack(*_place(rows[limit - 1])) if len(rows) > limit else None,
+    }  # fmt: skip
+
+
+def _details(asked: _Asked) -> Answer:
+    order, after = _order(asked.single(_ORDER)), asked.single(_AFTER)
+    page = details.rows(
+        asked.session, asked.who, asked.selection, order=order,
+        after=Cursor.read(after) if after is not None else None,
+        limit=asked.limit(50, details.ROWS_MAX),
+    )  # fmt: skip
+    return {
+        **_head("usage.details", asked),
+        "data": [_event(row) for row in page.rows],
+        "totals": _sums(details.sums(asked.session, asked.who, asked.selection)),
+        "next": page.next.text() if page.next else None,
+    }
+
+
+def _costs(asked: _Asked) -> Answer:
+    group, _ = parameters.read_view(asked.given)
+    rows = figures.groups(asked.session, asked.who, asked.selection, group)
+    unsure = figures.estimates(asked.session, asked.who, asked.selection)
+    return {
+        **_head("costs", asked),
+        "group_by": group,
+        "data": [
+            {"group": _text(row.value), "label": row.label, **_sums(row.totals)} for row in rows
+        ],
+        "totals": _sums(sum((row.totals for row in rows), Totals())),
+        "estimated": {"calls": unsure.calls, "billed_cost_usd": exact(unsure.billed_nusd)},
+    }
+
+
+def _quota(asked: _Asked) -> Answer:
+    month = budgets.this_month(asked.session, asked.who)
+    return {
+        "object": "quota",
+        "month": f"{month.month.first:%Y-%m}",
+        "time_zone": asked.who.time_zone,
+        "resets_at": month.resets_at.isoformat(),
+        "limits": [
+            {
+                "scope": use.scope, "limit": use.name, "unit": _unit(use.name),
+                **{name: _amount(use.name, value) for name, value in (
+                    ("used", use.used), ("held", use.held), ("maximum", use.maximum))},
+            }
+            for use in month.uses
+        ],
+        "rates": {"requests_per_minute": month.per_minute, "requests_per_hour": month.per_hour},
+    }  # fmt: skip
+
+
+def _head(kind: str, asked: _Asked) -> Answer:
+    period = asked.selection.period
+    return {
+        "object": kind, "from": period.first.isoformat(), "to": period.last.isoformat(),
+        "time_zone": asked.who.time_zone, "currency": "USD",
+    }  # fmt: skip
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)]
+
+
+def _step(row: dict[str, Any], grain: Grain) -> Answer:
+    bucket = row["bucket"]
+    return {
+        "bucket": bucket.isoformat(timespec="minutes") if grain is Grain.HOUR else str(bucket),
+        "group": _text(row["group"]),
+        **{name: int(row[name]) for name in _COUNTS},
+        "billed_cost_usd": exact(int(row["billed_nusd"])),
+    }
+
+
+def _place(row: Answer) -> tuple[str, str]:
+    """Where a step stands in the order of the answer: those without a part come last."""
+    group = row["group"]
+    return str(row["bucket"]), _LAST if group is None else str(group)
+
+
+def _sums(sums: Totals) -> Answer:
+    counts = {name: getattr(sums, name) for name in _COUNTS}
+    return {**counts, "billed_cost_usd": exact(sums.billed_nusd)}
+
+
+def _event(row: EventRow) -> Answer:
+    return {
+        "event_id": row.event_id, "kind": row.kind, "call_id": str(row.call_id),
+        "occurred_at": row.occurred_at.isoformat(), "user": row.person, "model": row.model,
+        "provider": row.provider, "source": row.source, "purpose": row.purpose,
+        "cost_center": row.cost_center, "project": row.project, "key": _text(row.key_id),
+        "prompt_tokens": row.prompt_tokens, "cached_tokens": row.cached_tokens,
+        "completion_tokens": row.completion_tokens, "billed_cost_usd": exact(row.billed_nusd),
+        "cost_source": row.cost_source, "final": row.final, "outcome": row.outcome,
+        "latency_ms": row.latency_ms, "first_token_ms": row.first_token_ms,
+        "conversation_id": _text(row.conversation_id),
+    }  # fmt: skip
+
+
+def _order(word: str | None) -> Order:
+    """`time` is oldest first, `-time` newest first; the same of the other keys."""
+    given = word or "-time"
+    key = given.removeprefix("-")
+    if key not in [*Key]:
+        raise errors.BadInput(
+            f"order is one of {', '.join(Key)}, with a minus for the largest first.", param=_ORDER
+        )
+    return Order(Key(key), given.startswith("-"))
+
+
+def _unit(name: LimitName) -> str:
+    return "USD" if name is LimitName.MONTHLY_NUSD else name.removeprefix("monthly_")
+
+
+def _amount(name: LimitName, value: int | None) -> int | str | None:
+    return exact(value) if value is not None and name is LimitName.MONTHLY_NUSD else value
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
