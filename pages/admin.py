@@ -17,10 +17,12 @@ from pages.widgets import (
     admin_health,
     admin_invariants,
     admin_jobs,
+    admin_keys,
     admin_limits,
     admin_members,
     admin_models,
     admin_offers,
+    admin_people,
     admin_settings,
     admin_stripe,
     admin_tenants,
@@ -32,6 +34,7 @@ Who = TypeVar("Who", Operator, Principal)
 
 _OF_OPERATOR: Mapping[str, Callable[[Operator], None]] = {
     "Tenants": admin_tenants.draw,
+    "People": admin_people.draw,
     "Consumers": admin_consumers.draw,
     "Models": partial(admin_models.draw, tenant_id=None),
     "Conversations": admin_conversations.draw,
@@ -45,6 +48,7 @@ _OF_OPERATOR: Mapping[str, Callable[[Operator], None]] = {
 _OF_TENANT: Mapping[str, Callable[[Principal], None]] = {
     "Members": lambda who: admin_members.draw(who, who.tenant_id, who.tenant_name),
     "Limits": lambda who: admin_limits.draw(who, who.tenant_id),
+    "API keys": lambda who: admin_keys.draw(who, who.tenant_id),
     "Models": lambda who: admin_models.draw(who, who.tenant_id),
     "Conversations": lambda who: admin_conversations.draw(who, who.tenant_id),
     "Settings": lambda who: admin_settings.draw(who, who.tenant_id),

@@ -21,6 +21,7 @@ from pages.widgets import (
 from pages.widgets import session as tab
 from pages.widgets.finance_desk import Desk
 
+_PART = "part"
 _PARTS: Mapping[str, Callable[[Desk], None]] = {
     "Months": finance_months.draw,
     "Exports": finance_exports.draw,
@@ -36,8 +37,10 @@ def draw() -> None:
     if (operator := desk.operator) is not None:
         parts["Revenue"] = partial(finance_revenue.draw, operator=operator)
         parts["Provider bill"] = lambda _: finance_bills.draw(operator)
+    if tab.holds(_PART) not in (None, *parts):
+        tab.drop(_PART)  # what was chosen on another page
     part = st.segmented_control(  # on a line of its own it wraps on a phone
-        "Part", list(parts), default="Months", required=True, key="part", bind="query-params",
+        "Part", list(parts), default="Months", required=True, key=_PART, bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
     parts.get(str(part), finance_months.draw)(desk)

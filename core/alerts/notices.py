@@ -72,7 +72,8 @@ def post_operators(session: Session, *, kind: str, key: str, facts: Mapping[str,
 def inbox(session: Session, who: Actor, *, unread_only: bool = False) -> tuple[Told, ...]:
     """What was told this person, newest first, at most SHOWN_MAX.
 
-    An operator gets what belongs to no tenant and every tenant's notices that are not one person's.
+    An operator gets what belongs to no tenant, what is for them alone, and every tenant's notices that
+    are for a role.
     """
     person = _person(who)
     if isinstance(person, Principal):
@@ -141,7 +142,8 @@ _OF_OPERATOR = f"""
 with told as (
 select n.notice_id, n.tenant_id, n.kind, n.facts, n.created_at, r.user_id is not null as read
 from (
-  select notice_id, tenant_id, kind, facts, created_at from app.notices where audience <> 'user'
+  select notice_id, tenant_id, kind, facts, created_at from app.notices
+  where audience <> 'user' or user_id = :user
   union all
   select notice_id, null, kind, facts, created_at from app.operator_notices) n
 left join app.operator_notice_reads r on r.notice_id = n.notice_id and r.user_id = :user

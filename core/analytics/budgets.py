@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core.identity.access import Principal, Role
+from core.identity.access import Actor, Principal, Role
 from core.identity.limits import LimitName
 from core.periods import Period, month_of
 
@@ -79,10 +79,12 @@ def budget_of(month: MonthUse, *, whole_tenant: bool) -> LimitUse:
     return month.find("tenant" if whole_tenant else "user", LimitName.MONTHLY_NUSD)
 
 
-def key_uses(session: Session, who: Principal) -> dict[UUID, KeyUse]:
-    """What API keys did: the person's own, for an admin all of the tenant."""
-    whose = None if who.role is Role.ADMIN else who.user_id
-    rows = session.execute(text(_KEYS), {"user": whose})
+def key_uses(session: Session, who: Actor, tenant_id: UUID) -> dict[UUID, KeyUse]:
+    """What API keys of a tenant did: the person's own, for its admins and operators all."""
+    whose = None
+    if isinstance(who, Principal) and who.role is not Role.ADMIN:
+        whose = who.user_id
+    rows = session.execute(text(_KEYS), {"tenant": tenant_id, "user": whose})
     return {row.key_id: KeyUse(row.spent_nusd, row.last_used_at) for row in rows}
 
 
@@ -120,5 +122,5 @@ select k.key_id, coalesce(c.spent_nusd + c.held_nusd, 0) as spent_nusd,
 from app.api_keys k
 left join app.counters c on c.tenant_id = k.tenant_id and c.subject_id = k.key_id
   and c.period = verbs.month_of(k.tenant_id, now())
-where cast(:user as uuid) is null or k.user_id = :user
+where k.tenant_id = :tenant and (cast(:user as uuid) is null or k.user_id = :user)
 """

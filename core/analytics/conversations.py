@@ -84,6 +84,7 @@ class MetadataPage:
 def average_length(session: Session, who: Actor, selection: Selection) -> Fraction | None:
     """Calls per conversation of a selection; None where no call belongs to one."""
     source = sources.events(session, scope_of(who, selection), selection)
+    sources.make_room(session)
     statement = _LENGTH.format(relation=source.relation, condition=source.condition)
     calls, conversations = session.execute(text(statement), source.bound).one()
     return Fraction(calls, conversations) if conversations else None
@@ -103,10 +104,12 @@ def metadata(
     who: Actor,
     selection: Selection,
     *,
+    above_nusd: int | None = None,
     after: Place | None = None,
     limit: int = 50,
 ) -> MetadataPage:
-    """The conversations last used in the period, newest first, each with all it ever came to.
+    """The conversations last used in the period, newest first, each with all it ever came to; with
+    `above_nusd` those that cost more.
 
     For admins and operators; by tenant, person and last model. Raises errors.Forbidden,
     errors.BadInput for another filter.
@@ -121,6 +124,7 @@ def metadata(
     asked |= {
         "after_at": after.last_at if after else None,
         "after_id": after.conversation_id if after else None,
+        "above": above_nusd,
         "limit": size + 1,
         "sees_list": scope.sees_list_cost,
     }
@@ -170,6 +174,7 @@ with page as (
   where u.last_at >= span.begins and u.last_at < span.ends
     and (cast(:users as uuid[]) is null or u.user_id = any(cast(:users as uuid[])))
     and (cast(:models as text[]) is null or u.model = any(cast(:models as text[])))
+    and (cast(:above as bigint) is null or u.billed_nusd > :above)
     and (cast(:after_at as timestamptz) is null
       or (u.last_at, u.conversation_id) < (:after_at, cast(:after_id as uuid)))
   order by u.last_at desc, u.conversation_id desc limit :limit)

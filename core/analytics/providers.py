@@ -4,6 +4,7 @@ events of all tenants and names none of them."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -25,9 +26,9 @@ class ProviderRow:
     duration_ms: tuple[int, int, int] | None
 
     @property
-    def success_rate(self) -> float | None:
+    def succeeded(self) -> Fraction | None:
         """The share of calls that did not fail."""
-        return None if not self.calls else (self.calls - self.failed) / self.calls
+        return None if not self.calls else Fraction(self.calls - self.failed, self.calls)
 
 
 def providers(session: Session, who: Actor) -> tuple[ProviderRow, ...]:

@@ -20,7 +20,7 @@ from core.identity.access import (
     Role,
     Scope,
     principal_of,
-    require,
+    require_admin,
     require_person,
 )
 from core.identity.tables import ApiKey, LimitOverride, Membership, Tenant
@@ -132,9 +132,10 @@ def mine(session: Session, who: Principal) -> tuple[Key, ...]:
     return _list(session, who.tenant_id, who.user_id)
 
 
-def of_tenant(session: Session, who: Principal) -> tuple[Key, ...]:
-    """All keys of the tenant, for its admins. Raises errors.Forbidden."""
-    return _list(session, require(who, Role.ADMIN).tenant_id, None)
+def of_tenant(session: Session, who: Actor, tenant_id: UUID) -> tuple[Key, ...]:
+    """All keys of a tenant, for its admins and operators. Raises errors.Forbidden, errors.NotFound."""
+    require_admin(who, tenant_id)
+    return _list(session, tenant_id, None)
 
 
 def who(secret: str) -> Principal | None:

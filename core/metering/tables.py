@@ -153,6 +153,12 @@ class UsageEvent(Base):
             "occurred_at",
             postgresql_where=text("kind = 'adjustment'"),
         ),
+        Index(
+            "usage_events_estimates_idx",
+            "tenant_id",
+            "occurred_at",
+            postgresql_where=text("cost_source = 'estimate'"),
+        ),
         {"postgresql_partition_by": "range (occurred_at)"},
     )
 

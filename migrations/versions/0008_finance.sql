@@ -9,6 +9,7 @@ alter table app.tickets add column of_tenant uuid;
 alter table app.calls add column project text;
 alter table app.usage_events add column project text;
 create index usage_events_adjustments_idx on app.usage_events (occurred_at) where kind = 'adjustment';
+create index usage_events_estimates_idx on app.usage_events (tenant_id, occurred_at) where cost_source = 'estimate';
 create index usage_daily_day_idx on app.usage_daily (day);
 
 create table app.zone_changes (

@@ -1,32 +1,19 @@
-"""API keys on the Account page: make one (its secret is shown once), see what each did, end one.
-The secret is in no table, URL or log; once its dialog is closed nobody can read it again."""
+"""API keys on the Account page: one's own, and for an admin everyone's in the team."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import pandas as pd
 import streamlit as st
-from sqlalchemy.orm import Session
 
 from core import db, settings
 from core.analytics import budgets
 from core.analytics.budgets import KeyUse
 from core.identity import keys, members
-from core.identity.access import Principal, Role, Scope
-from core.identity.keys import IssuedKey, Key
-from core.money import parse_usd, show
-from pages.widgets import acts, shown
-from pages.widgets import session as tab
+from core.identity.access import Principal, Role
+from core.identity.keys import Key
+from pages.widgets import api_keys, shown
 from pages.widgets.text import plain
-
-_LIVES: dict[str, int | None] = {
-    "30 days": 30, "90 days": 90, "1 year": 365, "Until revoked": None,
-}  # fmt: skip
-_SCOPES = {Scope.CHAT: "Ask models", Scope.MODELS: "List models", Scope.USAGE: "Read usage"}
-_ISSUED = "issued_key"
-_UNUSED = KeyUse(0, None)
 
 
 def draw(who: Principal) -> None:
@@ -34,14 +21,14 @@ def draw(who: Principal) -> None:
     with st.container(border=True):
         head = st.container(horizontal=True, vertical_alignment="center")
         head.markdown("**API keys**", width="stretch")
-        _new(who, head)
+        api_keys.new(who, head)
         every = _choice(who)
         rows, uses, owners = _read(who, every=every)
-        _show_issued()
+        api_keys.show_issued()
         if rows:
             st.caption(_zones(who))
-            _table(rows, uses, owners)
-            _revoke(who, [row for row in rows if _state(row) == "Active"])
+            api_keys.table(rows, uses, owners)
+            api_keys.revoke(who, rows)
         else:
             st.caption(
                 "No keys yet. With a key your programs use every model through"
@@ -64,135 +51,11 @@ def _read(
     who: Principal, *, every: bool
 ) -> tuple[tuple[Key, ...], dict[UUID, KeyUse], dict[UUID, str]]:
     with db.transaction(who) as session:
+        uses = budgets.key_uses(session, who, who.tenant_id)
         if not every:
-            return keys.mine(session, who), budgets.key_uses(session, who), {}
+            return keys.mine(session, who), uses, {}
         owners = {member.user_id: member.email for member in members.colleagues(session, who)}
-        return keys.of_tenant(session, who), budgets.key_uses(session, who), owners
-
-
-def _new(who: Principal, place: st.delta_generator.DeltaGenerator) -> None:
-    with (
-        place.popover("New key", icon=":material/add:", key=acts.fresh("key_new")),
-        st.form(acts.fresh("key_form"), border=False),
-    ):
-        name = st.text_input(
-            "Name", placeholder="What uses it", max_chars=100, key=acts.fresh("key_name")
-        )
-        scopes = st.pills(
-            "May", list(_SCOPES), selection_mode="multi", default=list(_SCOPES),
-            format_func=_SCOPES.__getitem__, key=acts.fresh("key_scopes"),
-        )  # fmt: skip
-        budget = st.text_input(
-            "Budget a month, in USD", placeholder="No budget of its own", max_chars=20,
-            key=acts.fresh("key_budget"),
-            help="The key is refused once its calls of a month cost this much.",
-        )  # fmt: skip
-        life = st.selectbox("Valid for", list(_LIVES), index=1, key=acts.fresh("key_life"))
-        if st.form_submit_button("Create key", type="primary"):
-            _issue(who, name, [str(scope) for scope in scopes], budget, _LIVES.get(life))
-
-
-def _issue(who: Principal, name: str, scopes: list[str], budget: str, days: int | None) -> None:
-    issued = acts.attempt(
-        who,
-        lambda session: keys.issue(
-            session, who, name, scopes=scopes,
-            budget_nusd=parse_usd(budget) if budget.strip() else None,
-            expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
-        ),
-    )  # fmt: skip
-    if issued is not None:
-        tab.keep(_ISSUED, issued)
-        acts.renew()
-
-
-def _show_issued() -> None:
-    """Show the secret of a key made in the run before, and forget it."""
-    issued = tab.holds(_ISSUED)
-    tab.drop(_ISSUED)
-    if isinstance(issued, IssuedKey):
-        _show_once(issued)
-
-
-@st.dialog("Your new API key", width="medium")
-def _show_once(issued: IssuedKey) -> None:
-    st.markdown("Copy it now: **it is shown this once** and cannot be read again.")
-    st.code(issued.secret, language=None, wrap_lines=True)
-    st.markdown("Try it:")
-    st.code(_example(issued.secret), language="bash", wrap_lines=True)
-
-
-def _example(secret: str) -> str:
-    address, model = settings.current().app_url, settings.current().openrouter_default_model
-    if settings.current().openrouter_api_key is None:
-        model = "demo/purser"
-    return (
-        f"curl {address}/v1/chat/completions \\\n"
-        f'  -H "Authorization: Bearer {secret}" \\\n'
-        '  -H "Content-Type: application/json" \\\n'
-        f'  -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Ahoy"}}]}}\''
-    )
-
-
-def _table(rows: tuple[Key, ...], uses: dict[UUID, KeyUse], owners: dict[UUID, str]) -> None:
-    found = [(row, uses.get(row.key_id, _UNUSED)) for row in rows]
-    frame = pd.DataFrame(
-        {
-            "name": [row.name for row, _ in found],
-            "owner": [owners.get(row.user_id, "") for row, _ in found],
-            "prefix": [f"{row.prefix}…" for row, _ in found],
-            "state": [_state(row) for row, _ in found],
-            "spent": [show(use.spent_nusd) for _, use in found],
-            "budget": [_budget(row) for row, _ in found],
-            "center": [row.cost_center or shown.NONE for row, _ in found],
-            "project": [row.project or shown.NONE for row, _ in found],
-            "scopes": [", ".join(_scope(s) for s in sorted(row.scopes)) for row, _ in found],
-            "used": [shown.moment(use.last_used_at) for _, use in found],
-            "expires": [_expiry(row) for row, _ in found],
-            "created": [shown.moment(row.created_at) for row, _ in found],
-        }
-    )
-    right = st.column_config.TextColumn
-    st.dataframe(
-        frame, hide_index=True, key="keys", height="content",
-        column_order=[c for c in frame.columns if owners or c != "owner"],
-        alt="Name, prefix, state, spend, budget and dates of each API key",
-        column_config={
-            "name": st.column_config.TextColumn("Name", pinned=True),
-            "owner": "Owner", "prefix": "Begins with", "state": "State",
-            "spent": right("Spent this month", alignment="right"),
-            "budget": right("Budget", alignment="right"), "scopes": "May",
-            "center": st.column_config.TextColumn(
-                "Cost centre", help="Where its calls are booked. Your admins set it."
-            ),
-            "project": "Project",
-            "used": st.column_config.TextColumn("Last used", help="Within the last 90 days."),
-            "expires": "Ends", "created": "Created",
-        },
-    )  # fmt: skip
-
-
-def _revoke(who: Principal, live: list[Key]) -> None:
-    if not live:
-        return
-    with st.popover("Revoke a key", icon=":material/key_off:", key=acts.fresh("key_revoke")):
-        names = {row.key_id: f"{row.name} ({row.prefix}…)" for row in live}
-        chosen = st.selectbox(
-            "Key", list(names), format_func=names.__getitem__, key=acts.fresh("key_chosen")
-        )
-        st.markdown(
-            "Programs that use this key are refused at once, for good. Calls that run now end"
-            " normally, and what the key did stays in your usage."
-        )
-        if st.button("Revoke this key", type="primary", key=acts.fresh("key_revoke_now")):
-            said = acts.attempt(who, lambda session: _end(session, who, chosen, names[chosen]))
-            if said is not None:
-                acts.done(said)
-
-
-def _end(session: Session, who: Principal, key_id: UUID, name: str) -> str:
-    keys.revoke(session, who, key_id)
-    return f"Revoked {plain(name)}."
+        return keys.of_tenant(session, who, who.tenant_id), uses, owners
 
 
 def _zones(who: Principal) -> str:
@@ -200,24 +63,3 @@ def _zones(who: Principal) -> str:
     if who.time_zone == shown.zone():
         return f"Months and times are those of {plain(who.time_zone)}."
     return f"Months are those of {plain(who.time_zone)}, times of {plain(shown.zone())}."
-
-
-def _state(row: Key) -> str:
-    if row.revoked_at is not None:
-        return "Revoked"
-    if row.expires_at is not None and row.expires_at <= datetime.now(UTC):
-        return "Expired"
-    return "Active"
-
-
-def _budget(row: Key) -> str:
-    return "No limit" if row.budget_nusd is None else show(row.budget_nusd)
-
-
-def _scope(scope: str) -> str:
-    return _SCOPES[Scope(scope)].lower()
-
-
-def _expiry(row: Key) -> str:
-    ended = row.revoked_at or row.expires_at
-    return "When revoked" if ended is None else shown.moment(ended)

@@ -1,24 +1,33 @@
 """Who did what, newest first: across the platform for operators, in their tenant for its admins. Nothing
-here can be changed; the whole log of a period is an export."""
+here can be changed; the whole log of the last days is an export."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import get_args
 from uuid import UUID
 
 import pandas as pd
 import streamlit as st
+from sqlalchemy.orm import Session
+from streamlit.delta_generator import DeltaGenerator
 
-from core import db
-from core.identity import audit, members, tenants
+from core import db, errors
+from core.finance import exports
+from core.finance.exports import Asked, State
+from core.finance.files import writing
+from core.identity import audit, members, tenants, zones
 from core.identity.access import Operator, Principal
 from core.identity.audit import Entry, Outcome
-from pages.widgets import paging, shown
+from core.periods import last_days
+from pages.widgets import acts, paging, shown
+from pages.widgets import session as tab
 
 _PAGE = 50
-_LIST = "audit"
+_EXPORT_DAYS = 30
+_LIST, _ASKED = "audit", "audit_asked"
 _OUTCOMES = {"done": "Done", "denied": "Denied", "failed": "Failed"}
 
 
@@ -28,34 +37,99 @@ def draw(who: Principal | Operator) -> None:
     with st.container(border=True):
         head = st.container(horizontal=True, vertical_alignment="bottom")
         head.markdown("**Audit log**", width="stretch")
-        tenant_id = None
+        tenant_id = who.bound_tenant_id
         if isinstance(who, Operator):
             tenant_id = head.selectbox(
-                "Tenant", [None, *places], key="audit_tenant", width=200,
+                "Tenant", [None, *places], key="audit_tenant", width=180,
                 format_func=lambda of: places[of] if of else "All tenants",
             )  # fmt: skip
         outcome: Outcome | None = head.selectbox(
-            "Outcome", [None, *get_args(Outcome)], key="audit_outcome", width=120,
+            "Outcome", [None, *get_args(Outcome)], key="audit_outcome", width=110,
             format_func=lambda of: _OUTCOMES[of] if of else "Any",
         )  # fmt: skip
         words = head.text_input(
-            "Search", key="audit_words", width=220, placeholder="Act, object, person",
+            "Search", key="audit_words", width=200, placeholder="Act, object, person",
         )  # fmt: skip
+        _export(who, tenant_id, head)
+        _exported(who)
         selection = repr((tenant_id, outcome, words))
         passed: tuple[int, ...] = paging.trail(_LIST, selection)
+        named = places | people
         with db.transaction(who) as session:
             rows = audit.recent(
                 session, who, tenant_id=tenant_id, words=words, outcome=outcome,
-                subjects=[of for of, email in people.items() if words and words in email],
-                before_id=passed[-1] if passed else None, limit=_PAGE + 1,
+                subjects=_meant(words, named), before_id=passed[-1] if passed else None,
+                limit=_PAGE + 1,
             )  # fmt: skip
         if not rows:
             st.caption("Nothing was recorded that fits.")
             return
-        _table(rows[:_PAGE], places, people)
+        _table(rows[:_PAGE], places, named)
         last = rows[_PAGE - 1].audit_id if len(rows) > _PAGE else None
         said = f"Times are {shown.zone()}. Entries are never changed."
         paging.turn(_LIST, selection, passed, last, said)
+
+
+def _export(who: Principal | Operator, tenant_id: UUID | None, place: DeltaGenerator) -> None:
+    with place.popover("Export", icon=":material/download:", key=acts.fresh("audit_export")):
+        name = st.selectbox(
+            "Format", list(writing.FORMATS), key=acts.fresh("audit_format"),
+            format_func=lambda of: writing.FORMATS[of].title,
+        )  # fmt: skip
+        whose = "of all tenants" if tenant_id is None else "of the tenant that is shown"
+        whose = "of your team" if isinstance(who, Principal) else whose
+        st.caption(
+            f"Every entry {whose} of the last {_EXPORT_DAYS} days, whatever is searched for."
+        )
+        if st.button("Ask for the file", type="primary", key=acts.fresh("audit_ask")):
+            asked = acts.attempt(who, lambda session: _ask(session, who, tenant_id, name))
+            if asked is not None:
+                tab.keep(_ASKED, asked.export_id)
+                acts.renew()
+
+
+def _ask(
+    session: Session, who: Principal | Operator, tenant_id: UUID | None, format_name: str
+) -> Asked:
+    today = datetime.now(UTC).date()
+    if tenant_id is not None:
+        today = zones.calendar_of(session, tenant_id).today()
+    return exports.ask(
+        session, who, "audit", format_name, last_days(_EXPORT_DAYS, today), tenant_id=tenant_id
+    )
+
+
+def _exported(who: Principal | Operator) -> None:
+    """The file asked for last in this tab, or where it will be."""
+    export_id = tab.holds(_ASKED)
+    if not isinstance(export_id, UUID):
+        return
+    try:
+        with db.transaction(who) as session:
+            asked = exports.find(session, who, export_id)
+    except errors.NotFound:
+        tab.drop(_ASKED)
+        return
+    line = st.container(horizontal=True, vertical_alignment="center")
+    days = f"{asked.period.first} to {asked.period.last}"
+    if asked.state is State.READY:
+        line.markdown(f"The audit log of {days} is ready.", width="stretch")
+        line.link_button("Download", f"/exports/{export_id}", icon=":material/download:")
+        return
+    line.markdown(
+        f"The audit log of {days} could not be made. Please ask again."
+        if asked.state is State.FAILED
+        else f"The audit log of {days} is being made; a notice tells when it is ready.",
+        width="stretch",
+    )
+    tenant = {"tenant": str(asked.tenant_id)} if isinstance(who, Operator) else {}
+    line.page_link("finance.py", label="Exports", query_params={"part": "Exports", **tenant})
+
+
+def _meant(words: str, named: Mapping[UUID, str]) -> list[UUID]:
+    """Whom or what the words may name: the log itself names by id."""
+    sought = words.strip().lower()
+    return [of for of, name in named.items() if sought and sought in name.lower()]
 
 
 def _names(who: Principal | Operator) -> tuple[dict[UUID, str], dict[UUID, str]]:
@@ -66,11 +140,11 @@ def _names(who: Principal | Operator) -> tuple[dict[UUID, str], dict[UUID, str]]
             return {who.tenant_id: who.tenant_name}, {p.user_id: p.email for p in found}
         every = tenants.every_tenant(session, who)
     people = {person.user_id: person.email for entry in every for person in entry.members}
-    return {entry.tenant_id: entry.name for entry in every}, people
+    return {entry.tenant_id: entry.name for entry in every}, people | {who.user_id: who.email}
 
 
-def _table(rows: tuple[Entry, ...], places: Mapping[UUID, str], people: Mapping[UUID, str]) -> None:
-    by_text = {str(user_id): email for user_id, email in people.items()}
+def _table(rows: tuple[Entry, ...], places: Mapping[UUID, str], named: Mapping[UUID, str]) -> None:
+    by_text = {str(of): name for of, name in named.items()}
     st.dataframe(
         pd.DataFrame(
             {
@@ -84,7 +158,7 @@ def _table(rows: tuple[Entry, ...], places: Mapping[UUID, str], people: Mapping[
                 "after": [_facts(row.after) for row in rows],
             }
         ),
-        hide_index=True, key="audit", height=560,
+        hide_index=True, key="audit", height="content" if len(rows) < 15 else 560,
         alt="Time, actor, action, object, tenant and outcome of each act, newest first",
         column_config={
             "time": st.column_config.DatetimeColumn(
@@ -100,10 +174,10 @@ def _table(rows: tuple[Entry, ...], places: Mapping[UUID, str], people: Mapping[
     )  # fmt: skip
 
 
-def _named(subject: str, people: Mapping[str, str]) -> str:
-    """'user:<id>' with the e-mail of a person who is known; anything else as it is."""
+def _named(subject: str, by_text: Mapping[str, str]) -> str:
+    """'user:<id>' with the name of whom or what is known; anything else as it is."""
     kind, _, of = subject.partition(":")
-    return f"{kind}: {people[of]}" if of in people else subject
+    return f"{kind}: {by_text[of]}" if of in by_text else subject
 
 
 def _facts(facts: dict[str, object] | None) -> str:

@@ -25,6 +25,7 @@ _SPANS = {
 }  # fmt: skip
 _PARTS = {Group.TENANT: "Tenants", Group.USER: "People", Group.MODEL: "Models"}
 _ROWS = 20
+_LINK = "usage"
 
 
 def draw(operator: Operator) -> None:
@@ -77,7 +78,7 @@ def _frame(rows: tuple[GroupRow, ...], selection: Selection, group: Group) -> pd
             "requests": [sums.requests for sums in totals],
             "tokens": [sums.tokens for sums in totals],
             "failed": [shown.share(sums.error_rate) for sums in totals],
-            "usage": [None if row.is_rest else _address(row, selection, group) for row in rows],
+            _LINK: [None if row.is_rest else _address(row, selection, group) for row in rows],
         }
     )
 
@@ -102,8 +103,9 @@ def _address(row: GroupRow, selection: Selection, group: Group) -> str:
 
 def _table(frame: pd.DataFrame, title: str) -> None:
     column = st.column_config
+    order = [*(name for name in frame.columns if name != _LINK), _LINK]
     st.dataframe(
-        frame, hide_index=True, key=f"consumers_{title}", height="content",
+        frame, column_order=order, hide_index=True, key=f"consumers_{title}", height="content",
         alt=f"Cost, margin, requests, tokens and failures of {title.lower()}",
         column_config={
             "name": column.TextColumn(title, pinned=True, width=190),
@@ -114,8 +116,12 @@ def _table(frame: pd.DataFrame, title: str) -> None:
             "requests": column.NumberColumn("Requests", format="localized"),
             "tokens": column.NumberColumn("Tokens", format="compact"),
             "failed": column.TextColumn("Failed", alignment="right", width=70),
-            "p50": column.NumberColumn("Median", format="%.1f s", width=70),
-            "p95": column.NumberColumn("p95", format="%.1f s", width=70),
-            "usage": column.LinkColumn("", display_text="Open", width=60),
+            "p50": column.NumberColumn(
+                "p50", format="%.1f s", width=70, help="Half of its calls took this long at most."
+            ),
+            "p95": column.NumberColumn(
+                "p95", format="%.1f s", width=70, help="95 of 100 calls took this long at most."
+            ),
+            _LINK: column.LinkColumn("Calls", display_text="Open", width=60),
         },
     )  # fmt: skip

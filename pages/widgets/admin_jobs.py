@@ -10,11 +10,13 @@ import streamlit as st
 from core import db, jobs, worker
 from core.identity.access import Operator
 from core.jobs import Entry
-from pages.widgets import acts, shown
+from pages.widgets import acts, paging, shown
 from pages.widgets.text import plain
 
-_STATES = {"Given up": "failed", "Waiting": "todo", "Running": "doing"}
+_GIVEN_UP = "failed"
+_STATES = {"Given up": _GIVEN_UP, "Waiting": "todo", "Running": "doing"}
 _LINES = 50
+_LIST = "jobs"
 
 
 def draw(operator: Operator) -> None:
@@ -26,14 +28,22 @@ def draw(operator: Operator) -> None:
             "State", list(_STATES), default="Given up", required=True, key="jobs_state",
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
+        chosen = str(state)
+        status = _STATES.get(chosen, _GIVEN_UP)
+        passed: tuple[int, ...] = paging.trail(_LIST, status)
         with db.transaction(operator) as session:
-            found = jobs.entries(session, status=_STATES.get(state, "failed"), limit=_LINES)
+            found = jobs.entries(
+                session, status=status, before_id=passed[-1] if passed else None, limit=_LINES + 1
+            )
         if not found:
-            st.caption(f"No job is in this state ({plain(str(state)).lower()}).")
-        elif state == "Given up":
-            _dead(operator, found)
+            st.caption(f"No job is in this state ({plain(chosen).lower()}).")
+            return
+        if status == _GIVEN_UP:
+            _dead(operator, found[:_LINES])
         else:
-            _table(found)
+            _table(found[:_LINES])
+        last = found[_LINES - 1].job_id if len(found) > _LINES else None
+        paging.turn(_LIST, status, passed, last)
 
 
 def _dead(operator: Operator, found: tuple[Entry, ...]) -> None:

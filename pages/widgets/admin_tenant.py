@@ -18,6 +18,7 @@ from core.identity.access import Operator
 from core.money import parse_usd
 from pages.widgets import (
     acts,
+    admin_keys,
     admin_limits,
     admin_members,
     admin_mode,
@@ -49,6 +50,7 @@ def draw(operator: Operator, row: TenantRow) -> None:
         admin_payments.draw(operator, row)
         admin_members.draw(operator, row.tenant_id, row.name)
         admin_limits.draw(operator, row.tenant_id)
+    admin_keys.draw(operator, row.tenant_id)
     admin_settings.draw(operator, row.tenant_id)
     admin_models.draw(operator, row.tenant_id)
 

@@ -99,7 +99,7 @@ def _frame(desk: Desk, month: date, shares: Sequence[Share]) -> pd.DataFrame:
             "tokens": [share.tokens for share in shares],
         }
     )
-    hidden = [] if desk.tenant_id is None else ["tenant"]
+    hidden = ["share"] if desk.tenant_id is None else ["tenant"]
     return frame.drop(columns=hidden + ([] if desk.operator else ["list", "markup"]))
 
 

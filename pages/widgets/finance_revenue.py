@@ -3,7 +3,7 @@ what was sold. Says whether it ties to the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import pandas as pd
@@ -22,13 +22,19 @@ _SPANS = {"3 months": 3, "6 months": 6, "12 months": 12, "24 months": 24}
 _DEFAULT = "6 months"
 _MANY = 15
 _KINDS = {"package": "Package", "topup": "Top-up", "plan": "Plan"}
-_MONEY = {
+_ROLL = {
     "opening": "Unspent before", "purchased": "Bought", "plans": "Of plans",
     "promotions": "Promotions", "by_hand": "By hand", "reinstated": "Given back",
     "consumed": "Used", "debts": "Paid debts", "expired": "Expired", "revoked": "Taken back",
-    "closing": "Unspent after", "on_credit": "Used on invoice", "paid": "Invoices paid",
-    "written_off": "Written off", "billed": "Usage billed", "list": "List cost", "margin": "Margin",
+    "closing": "Unspent after",
 }  # fmt: skip
+_ROLL_KEPT = {"opening", "purchased", "consumed", "expired", "closing"}
+_USE = {
+    "billed": "Usage billed", "list": "List cost", "margin": "Margin",
+    "on_credit": "Used on invoice", "became_debt": "Became debt", "paid": "Invoices paid",
+    "written_off": "Written off",
+}  # fmt: skip
+_USE_KEPT = {"billed", "list", "margin"}
 
 
 def draw(desk: Desk, *, operator: Operator) -> None:
@@ -82,9 +88,8 @@ def _roll(rows: Sequence[RevenueRow]) -> None:
         for row in rows:
             by_month.setdefault(row.month, []).append(row)
         newest = sorted(by_month.items(), reverse=True)
-        first = {"month": [finance_desk.month_name(month) for month, _ in newest]}
-        columns = first | _columns([of_month for _, of_month in newest])
-        _table(pd.DataFrame(columns), "revenue", "month", "Month")
+        names = [finance_desk.month_name(month) for month, _ in newest]
+        _tables("month", names, [of_month for _, of_month in newest])
         _ties(rows)
 
 
@@ -117,48 +122,52 @@ def _tenants(rows: Sequence[RevenueRow], months: Sequence[date]) -> None:
         if not found:
             st.caption("Nothing moved in this month. Choose another one.")
             return
-        columns = {"tenant": [row.name for row in found]} | _columns([[row] for row in found])
-        _table(pd.DataFrame(columns), "revenue_tenants", "tenant", "Tenant")
+        _tables("tenant", [row.name for row in found], [[row] for row in found])
 
 
 def _has_any(row: RevenueRow) -> bool:
-    return bool(row.opening_nusd or row.closing_nusd or row.billed_nusd or any(_amounts([row])))
+    return any(_amounts([row]).values())
 
 
-def _columns(lines: Sequence[Sequence[RevenueRow]]) -> dict[str, list[str]]:
-    """The money of each line, every digit; what is nothing in all lines is left out."""
+def _tables(first: str, names: Sequence[str], lines: Sequence[Sequence[RevenueRow]]) -> None:
+    """The roll-forward, and under it use and margin; what is nothing in all lines is left out."""
     amounts = [_amounts(rows) for rows in lines]
-    kept = ("opening", "purchased", "consumed", "expired", "closing", "billed", "list", "margin")
-    return {
-        name: [shown.usd_exact(line[number]) for line in amounts]
-        for number, name in enumerate(_MONEY)
-        if name in kept or any(line[number] for line in amounts)
-    }
+    for key, kept, titles in (("roll", _ROLL_KEPT, _ROLL), ("use", _USE_KEPT, _USE)):
+        columns = {
+            name: [shown.usd_exact(line[name]) for line in amounts]
+            for name in titles
+            if name in kept or any(line[name] for line in amounts)
+        }
+        _table(pd.DataFrame({first: names} | columns), f"revenue_{key}_{first}", first, titles)
 
 
-def _amounts(rows: Iterable[RevenueRow]) -> tuple[int, ...]:
-    """A line's amounts in the order of `_MONEY`."""
-    rows = list(rows)
+def _amounts(rows: Sequence[RevenueRow]) -> dict[str, int]:
+    """A line's amounts by their columns."""
     moves = revenue.total(rows)
-    return (
-        sum(row.opening_nusd for row in rows), moves.purchased_nusd, moves.plan_allowance_nusd,
-        moves.promotion_nusd, moves.by_hand_nusd, moves.reinstated_nusd, moves.consumed_nusd,
-        moves.debts_paid_nusd, moves.expired_nusd, moves.revoked_nusd,
-        sum(row.closing_nusd for row in rows), moves.on_credit_nusd, moves.paid_nusd,
-        moves.written_off_nusd, sum(row.billed_nusd for row in rows),
-        sum(row.list_nusd for row in rows), sum(row.margin_nusd for row in rows),
-    )  # fmt: skip
+    return {
+        "opening": sum(row.opening_nusd for row in rows), "purchased": moves.purchased_nusd,
+        "plans": moves.plan_allowance_nusd, "promotions": moves.promotion_nusd,
+        "by_hand": moves.by_hand_nusd, "reinstated": moves.reinstated_nusd,
+        "consumed": moves.consumed_nusd, "debts": moves.debts_paid_nusd,
+        "expired": moves.expired_nusd, "revoked": moves.revoked_nusd,
+        "closing": sum(row.closing_nusd for row in rows),
+        "billed": sum(row.billed_nusd for row in rows), "list": sum(row.list_nusd for row in rows),
+        "margin": sum(row.margin_nusd for row in rows), "on_credit": moves.on_credit_nusd,
+        "became_debt": moves.became_debt_nusd, "paid": moves.paid_nusd,
+        "written_off": moves.written_off_nusd,
+    }  # fmt: skip
 
 
-def _table(frame: pd.DataFrame, key: str, first: str, title: str) -> None:
+def _table(frame: pd.DataFrame, key: str, first: str, titles: Mapping[str, str]) -> None:
     config = {
-        name: st.column_config.TextColumn(_MONEY[name], alignment="right", width=115)
-        for name in frame.columns[1:]
+        name: st.column_config.TextColumn(title, alignment="right", width=112)
+        for name, title in titles.items()
     }
+    named = st.column_config.TextColumn(first.capitalize(), pinned=True, width=140)
     st.dataframe(
         frame, hide_index=True, key=key, height="content" if len(frame) <= _MANY else 520,
-        alt=f"Unspent credit, what came in and went out, and the margin, by {first}",
-        column_config={first: st.column_config.TextColumn(title, pinned=True, width=140)} | config,
+        alt=f"{', '.join(titles[name] for name in frame.columns[1:])} by {first}",
+        column_config={first: named} | config,
     )  # fmt: skip
 
 

@@ -3,24 +3,39 @@ words, with the way to what it is about; putting it away is each reader's own.""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from uuid import UUID
 
 import streamlit as st
+from sqlalchemy.orm import Session
 
 from core import db
 from core.alerts import notices
 from core.alerts.notices import Told
 from core.identity.access import Operator, Principal, Role
 from core.identity.limits import LimitName
-from pages.widgets import acts, shown
+from core.periods import Period, month_of
+from pages.widgets import acts, finance_desk, finance_month, shown
 from pages.widgets.text import plain
 
 _TTL_S = 15
 _SHOWN = 8
 _LIMITS = {
     LimitName.MONTHLY_MESSAGES: "messages", LimitName.MONTHLY_TOKENS: "tokens",
-    LimitName.MONTHLY_NUSD: "spend",
+    LimitName.MONTHLY_NUSD: "budget",
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A page, and what its address says."""
+
+    page: str
+    label: str
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 def draw(who: Principal | Operator) -> None:
@@ -37,43 +52,58 @@ def draw(who: Principal | Operator) -> None:
     with bell:
         for told in waiting[:_SHOWN]:
             _line(who, told)
-        if len(waiting) > _SHOWN:
-            st.caption(f"{len(waiting) - _SHOWN} older ones come up as these are put away.")
+        if len(waiting) > 1:
+            foot = st.container(horizontal=True, vertical_alignment="center")
+            more = len(waiting) - _SHOWN
+            foot.caption(f"{more:,} older ones follow." if more > 0 else "", width="stretch")
+            if foot.button("Put these away", type="tertiary", key="read_all"):
+                _put_away(who, waiting[:_SHOWN])
 
 
-def sentence(told: Told) -> str:
-    """A notice in words, safe to draw."""
+def sentence(who: Principal | Operator, told: Told) -> str:
+    """A notice in words for its reader, safe to draw. Operators are told whose it is."""
     facts = told.facts
     match told.kind:
         case "conversation.dear":
             whose = plain(told.subject or "somebody")
-            return f"A conversation of {whose} has cost {_usd(facts, 'billed_nusd')}."
+            spent = shown.usd(int(facts["billed_nusd"]))
+            return f"A conversation of {whose}{_at(who, told)} has cost {spent}."
         case "quota.near":
-            return _quota(told)
+            return _quota(who, told)
         case "export.ready":
-            return "Your export is ready under Finance."
+            return _export(who, told)
         case "provider_bill.differs":
-            return "The provider's bill and our books differ by more than 1 %."
+            return _bill(told)
     return plain(told.kind)
 
 
 def _line(who: Principal | Operator, told: Told) -> None:
-    row = st.container(horizontal=True, vertical_alignment="top", gap="small")
-    place = (
-        f"{plain(told.tenant_name)} · " if told.tenant_name and isinstance(who, Operator) else ""
-    )
-    row.markdown(
-        f"{sentence(told)}  \n:gray[:small[{place}{shown.ago(told.created_at)}]]", width="stretch"
-    )
+    row = st.container(horizontal=True, vertical_alignment="top", gap="small", wrap=False)
+    with row.container(gap=None):
+        st.markdown(sentence(who, told))
+        foot = st.container(horizontal=True, vertical_alignment="center", gap="small")
+        foot.caption(shown.ago(told.created_at), width="content")
+        if (way := _way(who, told)) is not None:
+            foot.page_link(
+                way.page, label=way.label, icon=":material/arrow_forward:", query_params=way.query
+            )
     if row.button(
         "", icon=":material/close:", type="tertiary", key=f"read_{told.notice_id}", help="Put away"
     ):
-        acts.attempt(who, lambda session: notices.put_away(session, who, told.notice_id))
-        _told.clear()
-        st.rerun()
+        _put_away(who, [told])
 
 
-def _quota(told: Told) -> str:
+def _put_away(who: Principal | Operator, these: Sequence[Told]) -> None:
+    def each(session: Session) -> None:
+        for told in these:
+            notices.put_away(session, who, told.notice_id)
+
+    acts.attempt(who, each)
+    _told.clear()
+    st.rerun()
+
+
+def _quota(who: Principal | Operator, told: Told) -> str:
     facts = told.facts
     name = LimitName(facts["limit"])
     used, maximum = int(facts["used"]), int(facts["maximum"])
@@ -81,14 +111,74 @@ def _quota(told: Told) -> str:
         f"{shown.usd(used)} of {shown.usd(maximum)}" if name is LimitName.MONTHLY_NUSD
         else f"{used:,} of {maximum:,}"
     )  # fmt: skip
+    team = plain(told.tenant_name or "") if isinstance(who, Operator) else "Your team"
     subject = {
-        "user": "Your own", "tenant": "The team's", "key": f"The API key {plain(told.subject or '')}'s"
+        "user": "You have", "tenant": f"{team} has",
+        "key": f"Your API key {plain(told.subject or '')} has",
     }[facts["scope"]]  # fmt: skip
-    return f"{subject} monthly {_LIMITS[name]}: {amounts} used, which is over 80 %."
+    month = date.fromisoformat(facts["month"])
+    return (
+        f"{subject} used {used * 100 // maximum} % of the {_LIMITS[name]} of {month:%B}: {amounts}."
+    )
 
 
-def _usd(facts: dict[str, object], name: str) -> str:
-    return shown.usd(int(str(facts[name])))
+def _export(who: Principal | Operator, told: Told) -> str:
+    facts = told.facts
+    first, last = date.fromisoformat(facts["first_day"]), date.fromisoformat(facts["last_day"])
+    days = f"{first} to {last}"
+    if Period(first, last) == month_of(first):
+        days = finance_desk.month_name(first)
+    named = finance_month.kind_name(facts["kind"])
+    return f"Your export is ready: {plain(named)}{_at(who, told)}, {plain(days)}."
+
+
+def _bill(told: Told) -> str:
+    facts = told.facts
+    day = date.fromisoformat(facts["day"])
+    return (
+        f"The bill of {plain(facts['provider'])} for {day:%B} {day.day} says"
+        f" {_usd(facts['theirs_usd'])}, our books say {_usd(facts['ours_usd'])}."
+    )
+
+
+def _usd(amount: str) -> str:
+    return shown.usd_decimal(Decimal(amount)).replace("$", "\\$")
+
+
+def _at(who: Principal | Operator, told: Told) -> str:
+    """Whose it is, where the reader has more than one tenant."""
+    named = isinstance(who, Operator) and told.tenant_name
+    return f" at {plain(named)}" if named else ""
+
+
+def _way(who: Principal | Operator, told: Told) -> _Way | None:
+    """The page where a notice can be followed up; None where its reader has no such page."""
+    role = who.role if isinstance(who, Principal) else None
+    tenant = {} if role else {"tenant": str(told.tenant_id)}
+    match told.kind:
+        case "conversation.dear" if role in (Role.ADMIN, None):
+            return _Way("admin.py", "Conversations", {
+                "part": "Conversations", "conversations_span": "90 days",
+                "conversations_dear": "true",
+            })  # fmt: skip
+        case "quota.near":
+            return _limit_way(role, told.facts["scope"], tenant)
+        case "export.ready" if role is not Role.MEMBER:
+            return _Way("finance.py", "Exports", {"part": "Exports", **tenant})
+        case "provider_bill.differs" if role is None:
+            return _Way("finance.py", "Compare", {"part": "Provider bill"})
+    return None
+
+
+def _limit_way(role: Role | None, scope: str, tenant: Mapping[str, str]) -> _Way:
+    """One's own limits stand on Usage, a key's on Account, a team's among its limits."""
+    if scope == "key":
+        return _Way("account.py", "API keys")
+    if scope == "tenant" and role is None:
+        return _Way("admin.py", "The tenant", {"part": "Tenants", **tenant})
+    if scope == "tenant":
+        return _Way("admin.py", "Limits", {"part": "Limits"})
+    return _Way("usage.py", "Usage")
 
 
 def _unread(who: Principal | Operator) -> tuple[Told, ...]:

@@ -23,8 +23,12 @@ def turn(
 ) -> None:
     """The buttons to newer and older rows; `last` is where the shown page ends, None at the end.
 
-    `said` stands beside them, safe to draw.
+    `said` stands beside them, safe to draw. A list of one page has no buttons.
     """
+    if not passed and last is None:
+        if said:
+            st.caption(said)
+        return
     foot = st.container(horizontal=True, vertical_alignment="center")
     foot.caption(said, width="stretch")
     newer = foot.button(

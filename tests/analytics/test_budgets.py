@@ -79,9 +79,21 @@ def test_a_keys_spend_is_its_own() -> None:
         standing.of_key(issued.secret, make_model()), Ask("api", "test", prompt_tokens_guess=9)
     )
     with db.transaction(place.who) as session:
-        uses = budgets.key_uses(session, place.who)
+        uses = budgets.key_uses(session, place.who, place.tenant_id)
     assert uses[issued.key_id].spent_nusd == call.hold_nusd
     assert uses[issued.key_id].last_used_at is not None
+
+
+def test_an_operator_sees_what_the_keys_of_one_tenant_did() -> None:
+    places = [make_place(), make_place()]
+    issued = []
+    for place in places:
+        with db.transaction(place.who) as session:
+            issued.append(keys.issue(session, place.who, "ci").key_id)
+    with db.transaction(TESTS) as session:
+        assert set(budgets.key_uses(session, TESTS, places[0].tenant_id)) == {issued[0]}
+    with db.transaction(places[1].who) as session:
+        assert not budgets.key_uses(session, places[1].who, places[0].tenant_id)
 
 
 def test_only_an_admin_sees_what_colleagues_keys_did() -> None:
@@ -92,4 +104,4 @@ def test_only_an_admin_sees_what_colleagues_keys_did() -> None:
     other = colleague(place)
     for who, seen in ((place.who, {issued.key_id}), (member, {issued.key_id}), (other, set())):
         with db.transaction(who) as session:
-            assert set(budgets.key_uses(session, who)) == seen
+            assert set(budgets.key_uses(session, who, place.tenant_id)) == seen

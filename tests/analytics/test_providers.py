@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from sqlalchemy import text
 
@@ -31,7 +33,7 @@ def test_the_last_day_of_a_provider_counts_successes_and_failures() -> None:
     use(place.who, model, days_ago=2)
     with db.transaction(TESTS) as session:
         (row,) = [r for r in providers.providers(session, TESTS) if r.provider == name]
-    assert (row.calls, row.failed, row.success_rate) == (4, 1, 0.75)
+    assert (row.calls, row.failed, row.succeeded) == (4, 1, Fraction(3, 4))
     assert row.duration_ms == (1_500, 1_500, 1_500)
     assert row.first_token_ms == (200, 200, 200)
 

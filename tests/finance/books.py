@@ -8,8 +8,10 @@ from datetime import date, datetime, timedelta
 from sqlalchemy import text
 
 from core import db, invariants
-from core.finance import closing
+from core.finance import checks, closing, months
+from core.finance.checks import Check, Code
 from core.finance.closing import Closed
+from core.finance.months import Month
 from core.identity import zones
 from core.identity.access import Operator, Principal, Role
 from core.identity.zones import Calendar
@@ -106,3 +108,26 @@ def offences(place: Place) -> list[str]:
         )
         names = {str(place.tenant_id), *theirs}
     return [detail for detail in found if any(name in detail for name in names)]
+
+
+def looked_at(place: Place, month: date, *, accept: bool = False) -> dict[Code, Check]:
+    """What stands against closing a month."""
+    with db.transaction(TESTS) as session:
+        found = checks.read(session, TESTS, place.tenant_id, month, accept_unreconciled=accept)
+    assert [check.code for check in found.found] == list(Code)
+    return {check.code: check for check in found.found}
+
+
+def rows(place: Place, month: date, code: Code) -> tuple[checks.Row, ...]:
+    with db.transaction(TESTS) as session:
+        return checks.rows(session, TESTS, place.tenant_id, month, code)
+
+
+def listed(place: Place, who: Principal | None = None) -> dict[date, Month]:
+    with db.transaction(who or TESTS) as session:
+        return {row.month: row for row in months.of_tenant(session, who or TESTS, place.tenant_id)}
+
+
+def reopen(place: Place, month: date, reason: str = "a bill came late") -> Closed:
+    with db.transaction(TESTS) as session:
+        return closing.reopen(session, TESTS, place.tenant_id, month, reason)

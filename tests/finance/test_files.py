@@ -138,10 +138,10 @@ def test_parquet_refuses_a_number_it_would_have_to_round() -> None:
 
 
 def test_parquet_is_cut_in_groups_of_a_fixed_number_of_rows() -> None:
-    found = made_up([(n,) for n in range(45_000)], Type.INTEGER)
+    found = made_up([(n,) for n in range(25_000)], Type.INTEGER)
     read = pa.parquet.ParquetFile(pa.BufferReader(file_of(found, "parquet"))).metadata
     assert [read.row_group(n).num_rows for n in range(read.num_row_groups)] == [
-        20_000, 20_000, 5_000,
+        10_000, 10_000, 5_000,
     ]  # fmt: skip
 
 

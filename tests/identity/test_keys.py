@@ -85,14 +85,17 @@ def test_the_list_shows_my_keys_with_budget_and_ending(member: Principal, admin:
     assert (mine.key_id, mine.name, mine.prefix) == (issued.key_id, "laptop", issued.prefix)
     assert (mine.budget_nusd, mine.expires_at, mine.revoked_at) == (5_000_000_000, expires_at, None)
     with db.transaction(admin) as session:
-        assert {k.key_id for k in keys.of_tenant(session, admin)} == {issued.key_id, other.key_id}
+        assert {k.key_id for k in keys.of_tenant(session, admin, admin.tenant_id)} == {
+            issued.key_id,
+            other.key_id,
+        }
 
 
 @pytest.mark.parametrize("role", [Role.MEMBER, Role.FINANCE])
 def test_only_admins_list_the_tenants_keys(tenant_id: UUID, role: Role) -> None:
     who = a_browser(tenant_id, role).principal
     with pytest.raises(errors.Forbidden), db.transaction(who) as session:
-        keys.of_tenant(session, who)
+        keys.of_tenant(session, who, tenant_id)
 
 
 ENDINGS = {

@@ -21,13 +21,17 @@ class Type(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; `meaning` is its line in the dictionary and `is_total` says that files sum it."""
+    """One column; `meaning` is its line in the dictionary and `is_total` says that files sum it.
+
+    `is_code` is text of our own, ids and fixed words, which nobody can turn into a formula.
+    """
 
     name: str
     type: Type
     meaning: str
     operators_only: bool = False
     is_total: bool = False
+    is_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)

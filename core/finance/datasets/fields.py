@@ -21,6 +21,11 @@ def text(name: str, value: str, meaning: str) -> Field:
     return Field(Column(name, Type.TEXT, meaning), value)
 
 
+def code(name: str, value: str, meaning: str) -> Field:
+    """A field of text of our own: an id, or a word of a fixed list."""
+    return Field(Column(name, Type.TEXT, meaning, is_code=True), value)
+
+
 def tokens(name: str, value: str, meaning: str) -> Field:
     """A field with a number of tokens or calls, summed in totals."""
     return Field(Column(name, Type.INTEGER, meaning, is_total=True), value)

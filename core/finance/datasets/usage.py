@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.finance.datasets.columns import Column, Query, Type
-from core.finance.datasets.fields import Field, costs, select_list, text, tokens
+from core.finance.datasets.fields import Field, code, costs, select_list, text, tokens
 from core.finance.datasets.scope import Scope
 
 
@@ -13,9 +13,9 @@ def _name(label: str) -> str:
 
 FIELDS = (
     Field(Column("event_id", Type.INTEGER, "Number of the row; never used again."), "e.event_id"),
-    text("kind", "e.kind", "'call', or 'adjustment' for a later correction of one."),
-    text("adjusts_call_id", "e.adjusts_call_id::text", "The call that an adjustment corrects."),
-    text("call_id", "e.call_id::text", "The call; its adjustments bear the same."),
+    code("kind", "e.kind", "'call', or 'adjustment' for a later correction of one."),
+    code("adjusts_call_id", "e.adjusts_call_id::text", "The call that an adjustment corrects."),
+    code("call_id", "e.call_id::text", "The call; its adjustments bear the same."),
     Field(
         Column(
             "occurred_at", Type.TIME,
@@ -26,16 +26,16 @@ FIELDS = (
     ),
     Field(Column("recorded_at", Type.TIME, "When the row was written."), "e.recorded_at"),
     Field(Column("day", Type.DATE, "The tenant's own day of occurred_at."), "e.day"),
-    text("tenant_id", "e.tenant_id::text", "The tenant."),
+    code("tenant_id", "e.tenant_id::text", "The tenant."),
     text("tenant_name", _name("tenant_label_id"), "The tenant's name at the time of the call."),
-    text("user_id", "e.user_id::text", "The person."),
+    code("user_id", "e.user_id::text", "The person."),
     text("user_email", _name("user_label_id"), "The person's e-mail at the time of the call."),
-    text("api_key_id", "e.api_key_id::text", "The API key used; empty for the chat."),
+    code("api_key_id", "e.api_key_id::text", "The API key used; empty for the chat."),
     text("cost_center", "e.cost_center", "The cost centre charged, as set at the time."),
     text("project", "e.project", "The project charged, as set at the time."),
-    text("source", "e.source", "'chat', 'api' or 'background'."),
+    code("source", "e.source", "'chat', 'api' or 'background'."),
     text("purpose", "e.purpose", "What the call was for, such as 'chat' or 'completion'."),
-    text("conversation_id", "e.conversation_id::text", "The conversation; empty for API calls."),
+    code("conversation_id", "e.conversation_id::text", "The conversation; empty for API calls."),
     text("provider", "e.provider", "Where the model ran."),
     text("model_requested", "e.model_requested", "The model that was asked for."),
     text("model_served", "e.model_served", "The model that answered and is priced."),
@@ -52,11 +52,11 @@ FIELDS = (
         ),
         "e.provider_cost_usd",
     ),
-    text(
+    code(
         "cost_source", "e.cost_source",
         "'provider' (reported), 'price_table' (tokens by the price list) or 'estimate'.",
     ),
-    text("outcome", "e.outcome", "'ok', 'stopped', 'cut', 'error' or 'timeout'."),
+    code("outcome", "e.outcome", "'ok', 'stopped', 'cut', 'error' or 'timeout'."),
     Field(Column("latency_ms", Type.INTEGER, "Duration of the call, ms."), "e.latency_ms"),
     Field(
         Column("first_token_ms", Type.INTEGER, "Time to the first token, ms; empty if none came."),

@@ -39,7 +39,7 @@ def as_csv(column: Column, *, whole_hours: bool) -> str:
     """SQL of a column's cell; `whole_hours` says that the zone's offsets are (`copying.begin`)."""
     name = named(column)
     match column.type:
-        case Type.TEXT:
+        case Type.TEXT if not column.is_code:
             spelled = _guarded(name)
         case Type.TIME:
             spelled = _time(name, whole_hours=whole_hours)

@@ -15,7 +15,7 @@ from core.finance.datasets.columns import Column, Dataset, Type
 from core.finance.files import cells, copying
 from core.finance.files.copying import Progress
 
-_GROUP_ROWS = 20_000
+_GROUP_ROWS = 10_000
 _DECIMAL = pa.decimal128(38, 24)  # what a provider reports may have 17 digits after many noughts
 _TYPES = {
     Type.TEXT: pa.string(), Type.INTEGER: pa.int64(), Type.DECIMAL: _DECIMAL,
