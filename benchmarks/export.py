@@ -16,7 +16,7 @@ from datetime import date, timedelta
 import httpx2
 import psycopg
 
-from benchmarks import events, load, product
+from benchmarks import events, load
 from benchmarks.events import Made, Size
 from benchmarks.load import Plan, Slice, Target
 from benchmarks.product import Product

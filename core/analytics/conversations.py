@@ -84,7 +84,6 @@ class MetadataPage:
 def average_length(session: Session, who: Actor, selection: Selection) -> Fraction | None:
     """Calls per conversation of a selection; None where no call belongs to one."""
     source = sources.events(session, scope_of(who, selection), selection)
-    sources.make_room(session)
     statement = _LENGTH.format(relation=source.relation, condition=source.condition)
     calls, conversations = session.execute(text(statement), source.bound).one()
     return Fraction(calls, conversations) if conversations else None

@@ -171,7 +171,6 @@ def active(session: Session, who: Actor, selection: Selection) -> Active:
     month = last_days(ACTIVE_DAYS, day)
     reach = Period(min(days.first, month.first), days.last)
     source = sources.people(session, scope, replace(selection, period=reach))
-    sources.make_room(session)
     asked = _PEOPLE.format(day=source.day, rows=source.rows, used=source.used)
     bound = source.bound | {"month_first": month.first, "month_last": day}
     counted = dict(tuple(row) for row in session.execute(text(asked), bound))

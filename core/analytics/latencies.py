@@ -79,7 +79,6 @@ def _read(
     period = _shown(session, scope, selection.period)
     shown = selection if period == selection.period else selection.within(period)
     source = sources.events(session, scope, shown)
-    sources.make_room(session)
     value = source.value(group) if group else "null::text"
     statement = _PERCENTILES.format(
         value=value, relation=source.relation, condition=source.condition

@@ -21,7 +21,8 @@ class TenantRow:
     """A tenant's terms, month (its own zone's) and wallet; `available_nusd` None where budgets gate.
 
     `time_zone` also names the one that is to come. `limit_percent` is how much is used of that of its
-    monthly limits of which most is, None without one. `open_notices` were put away by nobody yet.
+    monthly limits of which most is, None without one. `open_notices` are for a role, and were put
+    away by nobody yet, operators included.
     """
 
     tenant_id: UUID
@@ -119,9 +120,12 @@ select t.tenant_id, t.name, t.plan, t.mode, t.markup, t.status, t.cost_center, t
     from (values (most.limits[13], c.messages), (most.limits[14], c.tokens + c.tokens_held),
       (most.limits[15], c.spent_nusd + c.held_nusd)) as l(maximum, used)
     where l.maximum is not null) as limit_percent,
-  (select count(*) from app.notices n where n.tenant_id = t.tenant_id and not exists (
-    select from app.notice_reads r
-    where r.tenant_id = n.tenant_id and r.notice_id = n.notice_id)) as open_notices,
+  (select count(*) from app.notices n
+    where n.tenant_id = t.tenant_id and n.audience <> 'user'
+      and not exists (select from app.notice_reads r
+        where r.tenant_id = n.tenant_id and r.notice_id = n.notice_id)
+      and not exists (select from app.operator_notice_reads r
+        where r.notice_id = n.notice_id)) as open_notices,
   (select max(e.occurred_at) from app.usage_events e where e.tenant_id = t.tenant_id) as last_used_at
 from app.tenants t
 left join app.accounts a on a.tenant_id = t.tenant_id

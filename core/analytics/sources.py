@@ -21,7 +21,6 @@ from core.identity.zones import Segment
 
 _BY_MODEL = frozenset({Group.TENANT, Group.MODEL, Group.SOURCE})
 _BY_PERSON = _BY_MODEL | {Group.USER}
-_ROOM = "32MB"
 _TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens",
            "reasoning_tokens", "billed_nusd")  # fmt: skip
 SUMS = ("requests", "messages", "errors", *_TOKENS, "list_nusd")
@@ -76,13 +75,14 @@ def pick(
     session: Session, scope: Scope, selection: Selection, groups: AbstractSet[Group] = frozenset()
 ) -> Source:
     """The smallest table that has the days, filters and `groups`."""
+    _settle_in(session)
     needed = selection.filtered | groups
     if scope.user_id is not None:
         needed |= {Group.USER}
     if selection.hour is None and selection.slot is None and needed <= _BY_PERSON:
         table = "usage_daily_models" if needed <= _BY_MODEL else "usage_daily"
         return _days(scope, selection, table)
-    return events(session, scope, selection)
+    return _events(session, scope, selection)
 
 
 def people(session: Session, scope: Scope, selection: Selection) -> Source:
@@ -90,13 +90,13 @@ def people(session: Session, scope: Scope, selection: Selection) -> Source:
     return pick(session, scope, selection, {Group.USER})
 
 
-def make_room(session: Session) -> None:
-    """Let the transaction sort and hash a month of events in memory, not on disk."""
-    session.execute(text(f"set local work_mem = '{_ROOM}'"))
-
-
 def events(session: Session, scope: Scope, selection: Selection) -> Source:
     """The events themselves."""
+    _settle_in(session)
+    return _events(session, scope, selection)
+
+
+def _events(session: Session, scope: Scope, selection: Selection) -> Source:
     where = _Where(of_events=True)
     where.narrow(scope, selection)
     found = [] if scope.is_empty else _pieces(session, scope, selection)
@@ -107,6 +107,12 @@ def events(session: Session, scope: Scope, selection: Selection) -> Source:
         where.add(f"extract(isodow from {hour}) = :weekday", weekday=selection.slot.weekday + 1)
         where.add(f"extract(hour from {hour}) = :of_day", of_day=selection.slot.hour)
     return where.source(relation, day, hour, scope)
+
+
+def _settle_in(session: Session) -> None:
+    """Let the transaction sort and hash a month of events in memory, and have each question planned for
+    what it asks: a plan for any period would look up a month row by row."""
+    session.execute(text(_SETTINGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +238,8 @@ def _column(group: Group, *, of_events: bool) -> str:
             return f"u.{group}"
 
 
+_SETTINGS = """select set_config('work_mem', '32MB', true),
+  set_config('plan_cache_mode', 'force_custom_plan', true)"""
 _OF_EVENTS = """count(*) filter (where u.kind = 'call') as requests,
   count(*) filter (where u.kind = 'call' and u.source = 'chat') as messages,
   count(*) filter (where u.kind = 'call' and u.outcome in ('error', 'timeout')) as errors"""
@@ -242,7 +250,7 @@ _OF_DAYS = """coalesce(sum(u.requests), 0)::bigint as requests,
 # times as slow as reading the months once. So neither condition is one that an index could answer: what
 # narrows to some tenants, and the outer bounds in time, can.
 _WITHIN_PIECE = (
-    "case when u.occurred_at >= piece.begins then u.occurred_at < piece.ends else false end"
+    "case when u.occurred_at >= piece.begins then u.occurred_at <= piece.ends else false end"
 )
 _JOINED = """app.usage_events u
   join unnest(cast(:piece_tenants as uuid[]), cast(:piece_begins as timestamptz[]),

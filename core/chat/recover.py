@@ -31,6 +31,7 @@ from core.settings import Settings, current
 
 BATCH = 200
 _AT_ONCE = 8
+_LATENCY_MAX_MS = 2**31 - 1
 _ASK_AGAIN_S = (1, 3, 10, 60, 600, 3_600)
 _ALARM_AFTER = timedelta(hours=24)
 REAPER = System("reaper")
@@ -93,7 +94,7 @@ def _settle_abandoned(taken: TakenOver, generation: Generation | None) -> None:
         cost = costs.of_nothing(needs_lookup=known)
     settlement = gate.settlement(
         call, cost, outcome="cut", gave_output=delivered > 0,
-        latency_ms=int((datetime.now(UTC) - taken.opened_at).total_seconds() * 1000),
+        latency_ms=_waited_ms(taken.opened_at),
         generation_id=taken.generation_id, model_served=generation.model if generation else None,
         actor="reaper",
     )  # fmt: skip
@@ -102,6 +103,11 @@ def _settle_abandoned(taken: TakenOver, generation: Generation | None) -> None:
     log.warning(
         "reaper.settled", call_id=str(call.call_id), generation_known=generation is not None
     )
+
+
+def _waited_ms(since: datetime) -> int:
+    """How long ago that is, as far as the column can say: we may have been away for months."""
+    return min(int((datetime.now(UTC) - since).total_seconds() * 1000), _LATENCY_MAX_MS)
 
 
 def _turn_of(tenant_id: UUID, call_id: UUID) -> tuple[TurnIds | None, str]:

@@ -90,7 +90,8 @@ def _shared(done: Done) -> Row:
         "tenant_id": caller.tenant_id, "call_id": done.call_id, "user_id": caller.user_id,
         "api_key_id": done.key_id, "tenant_label_id": caller.tenant_label_id,
         "user_label_id": caller.user_label_id, "cost_center": caller.cost_center,
-        "project": done.project, "source": done.source, "purpose": done.purpose, "conversation_id": done.conversation_id,
+        "project": done.project, "source": done.source, "purpose": done.purpose,
+        "conversation_id": done.conversation_id,
         "provider": offer.provider, "model_requested": offer.model_id, "price_id": offer.price_id,
         "outcome": done.outcome, "generation_id": done.generation_id,
     }  # fmt: skip

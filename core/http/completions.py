@@ -24,6 +24,7 @@ from core.chat.runs import Run
 from core.http import asks, bodies, keys, problems
 from core.http.asks import Wanted
 from core.http.chunks import KEEP_ALIVE, Chunks, billed, whole
+from core.http.sending import until_gone
 from core.identity.access import Scope as KeyScope
 from core.identity.access import require_scope
 from core.quota import gate, standing
@@ -126,7 +127,7 @@ async def _attend(
     waiting too: the client need not wait for a database that is away.
     """
     following = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_until_gone(receive))
+    gone = asyncio.ensure_future(until_gone(receive))
     late_at: float | None = None
     try:
         while True:
@@ -216,9 +217,4 @@ def _call_headers(run: Run) -> dict[str, str]:
 
 async def _until_ended(run: Run) -> None:
     async for _ in run.deltas():
-        pass
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
         pass

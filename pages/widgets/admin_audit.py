@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import get_args
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pandas as pd
@@ -51,7 +52,7 @@ def draw(who: Principal | Operator) -> None:
             "Search", key="audit_words", width=200, placeholder="Act, object, person",
         )  # fmt: skip
         _export(who, tenant_id, head)
-        _exported(who)
+        _exported(who, places)
         selection = repr((tenant_id, outcome, words))
         passed: tuple[int, ...] = paging.trail(_LIST, selection)
         named = places | people
@@ -99,7 +100,7 @@ def _ask(
     )
 
 
-def _exported(who: Principal | Operator) -> None:
+def _exported(who: Principal | Operator, places: Mapping[UUID, str]) -> None:
     """The file asked for last in this tab, or where it will be."""
     export_id = tab.holds(_ASKED)
     if not isinstance(export_id, UUID):
@@ -113,8 +114,8 @@ def _exported(who: Principal | Operator) -> None:
     line = st.container(horizontal=True, vertical_alignment="center")
     days = f"{asked.period.first} to {asked.period.last}"
     if asked.state is State.READY:
-        line.markdown(f"The audit log of {days} is ready.", width="stretch")
         line.link_button("Download", f"/exports/{export_id}", icon=":material/download:")
+        line.markdown(f"The audit log of {days} is ready.", width="stretch")
         return
     line.markdown(
         f"The audit log of {days} could not be made. Please ask again."
@@ -122,8 +123,12 @@ def _exported(who: Principal | Operator) -> None:
         else f"The audit log of {days} is being made; a notice tells when it is ready.",
         width="stretch",
     )
-    tenant = {"tenant": str(asked.tenant_id)} if isinstance(who, Operator) else {}
-    line.page_link("finance.py", label="Exports", query_params={"part": "Exports", **tenant})
+    place = places.get(asked.tenant_id) if asked.tenant_id and isinstance(who, Operator) else None
+    whose = {"tenant": place} if place else {}
+    line.link_button(
+        "Exports", f"/finance?{urlencode({'part': 'Exports', **whose})}",
+        icon=":material/open_in_new:",
+    )  # fmt: skip
 
 
 def _meant(words: str, named: Mapping[UUID, str]) -> list[UUID]:

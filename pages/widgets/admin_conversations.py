@@ -73,11 +73,11 @@ def _table(rows: tuple[Metadata, ...], places: Mapping[UUID, str]) -> None:
         "last": column.DatetimeColumn(
             "Last used", format="MMM D, HH:mm", timezone=shown.zone(), pinned=True, width=105
         ),
-        "tenant": column.TextColumn("Tenant", width=130),
-        "person": column.TextColumn("Person", width=190),
-        "model": column.TextColumn("Last model"),
-        "cost": column.TextColumn("Cost", alignment="right"),
+        "person": column.TextColumn("Person", width=180),
+        "cost": column.TextColumn("Cost", alignment="right", width=95),
         "state": column.TextColumn("State", width=80),
+        "model": column.TextColumn("Last model"),
+        "tenant": column.TextColumn("Tenant", width=130),
         "requests": column.NumberColumn("Requests", format="localized", width=80),
         "tokens": column.NumberColumn("Tokens", format="localized", width=90),
         "first": column.DatetimeColumn(

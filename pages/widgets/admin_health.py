@@ -16,6 +16,7 @@ from core.analytics import overview, providers
 from core.analytics.overview import Health
 from core.analytics.providers import HOURS, ProviderRow
 from core.identity.access import Operator
+from pages.widgets import session as tab
 from pages.widgets import shown
 from pages.widgets.text import plain
 
@@ -58,9 +59,9 @@ def _card(
             line.markdown(value, width="stretch", text_alignment="right")
         if way is not None:
             label, part = way
-            st.page_link(
-                "admin.py", label=label, icon=":material/arrow_forward:",
-                query_params={"part": part},
+            st.button(
+                label, icon=":material/arrow_forward:", type="tertiary", key=f"to_{part}",
+                on_click=tab.keep, args=("part", part),
             )  # fmt: skip
 
 

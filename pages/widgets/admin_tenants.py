@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pandas as pd
@@ -11,8 +12,9 @@ import streamlit as st
 from sqlalchemy.orm import Session
 
 from core import db
-from core.analytics import overview
+from core.analytics import overview, parameters
 from core.analytics.overview import TenantRow
+from core.analytics.selection import Group, Selection
 from core.billing import accounts
 from core.identity import cost_centres, tenants, zones
 from core.identity.access import Operator
@@ -20,6 +22,7 @@ from core.identity.cost_centres import NAME_LENGTH_MAX
 from core.identity.limits import Subject
 from core.identity.tenants import MODES
 from core.money import NANO_PER_USD, parse_usd, show
+from core.periods import month_of
 from pages.widgets import acts, admin_approvals, admin_settings, admin_tenant, shown
 from pages.widgets.text import plain
 
@@ -95,6 +98,7 @@ def _table(rows: tuple[TenantRow, ...]) -> None:
             "markup": "Markup",
             "members": column.NumberColumn("Members", format="localized"),
             "used": column.TextColumn("Last used"),
+            "usage": column.LinkColumn("Calls", display_text="Open", width=60),
         },
     )  # fmt: skip
 
@@ -106,6 +110,7 @@ def _frame(rows: tuple[TenantRow, ...]) -> pd.DataFrame:
             "state": [_state(row) for row in rows],
             "spent": [row.spent_nusd / NANO_PER_USD for row in rows],
             "requests": [row.requests for row in rows],
+            "usage": [_usage(row) for row in rows],
             "limit": pd.array([row.limit_percent for row in rows], dtype="Int64"),
             "alerts": [row.open_notices for row in rows],
             "balance": [row.posted_nusd / NANO_PER_USD for row in rows],
@@ -121,6 +126,12 @@ def _frame(rows: tuple[TenantRow, ...]) -> pd.DataFrame:
             "zone": [row.time_zone for row in rows],
         }
     )
+
+
+def _usage(row: TenantRow) -> str:
+    """The address of what it spent this month, call by call."""
+    selection = Selection(month_of(row.month)).only(Group.TENANT, row.tenant_id)
+    return "usage?" + urlencode(parameters.write(selection), doseq=True)
 
 
 def _state(row: TenantRow) -> str:

@@ -55,7 +55,7 @@ def person(found: SignedIn) -> None:
     """Draw whose session this is, with the balance and the way out, at the top of the sidebar."""
     who = found.who
     with st.sidebar:
-        row = st.container(horizontal=True, gap="small", vertical_alignment="center")
+        row = st.container(horizontal=True, gap="xsmall", vertical_alignment="center")
         with row.popover(
             plain(who.name or who.email), icon=":material/account_circle:", type="tertiary",
             key="person",

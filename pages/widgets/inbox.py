@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from urllib.parse import urlencode
 from uuid import UUID
 
 import streamlit as st
@@ -23,6 +24,7 @@ from pages.widgets.text import plain
 
 _TTL_S = 15
 _SHOWN = 8
+_NO_LINK = "@\N{WORD JOINER}"  # an address of a person stays text
 _LIMITS = {
     LimitName.MONTHLY_MESSAGES: "messages", LimitName.MONTHLY_TOKENS: "tokens",
     LimitName.MONTHLY_NUSD: "budget",
@@ -65,7 +67,7 @@ def sentence(who: Principal | Operator, told: Told) -> str:
     facts = told.facts
     match told.kind:
         case "conversation.dear":
-            whose = plain(told.subject or "somebody")
+            whose = plain(told.subject or "somebody").replace("@", _NO_LINK)
             spent = shown.usd(int(facts["billed_nusd"]))
             return f"A conversation of {whose}{_at(who, told)} has cost {spent}."
         case "quota.near":
@@ -84,9 +86,10 @@ def _line(who: Principal | Operator, told: Told) -> None:
         foot = st.container(horizontal=True, vertical_alignment="center", gap="small")
         foot.caption(shown.ago(told.created_at), width="content")
         if (way := _way(who, told)) is not None:
-            foot.page_link(
-                way.page, label=way.label, icon=":material/arrow_forward:", query_params=way.query
-            )
+            foot.link_button(  # a link between pages keeps a part that both have
+                way.label, f"/{way.page}?{urlencode(way.query)}", type="tertiary",
+                icon=":material/open_in_new:", key=f"way_{told.notice_id}",
+            )  # fmt: skip
     if row.button(
         "", icon=":material/close:", type="tertiary", key=f"read_{told.notice_id}", help="Put away"
     ):
@@ -154,31 +157,31 @@ def _at(who: Principal | Operator, told: Told) -> str:
 def _way(who: Principal | Operator, told: Told) -> _Way | None:
     """The page where a notice can be followed up; None where its reader has no such page."""
     role = who.role if isinstance(who, Principal) else None
-    tenant = {} if role else {"tenant": str(told.tenant_id)}
+    tenant = {} if role else {"tenant": told.tenant_name or ""}
     match told.kind:
         case "conversation.dear" if role in (Role.ADMIN, None):
-            return _Way("admin.py", "Conversations", {
+            return _Way("admin", "Conversations", {
                 "part": "Conversations", "conversations_span": "90 days",
                 "conversations_dear": "true",
             })  # fmt: skip
         case "quota.near":
             return _limit_way(role, told.facts["scope"], tenant)
         case "export.ready" if role is not Role.MEMBER:
-            return _Way("finance.py", "Exports", {"part": "Exports", **tenant})
+            return _Way("finance", "Exports", {"part": "Exports", **tenant})
         case "provider_bill.differs" if role is None:
-            return _Way("finance.py", "Compare", {"part": "Provider bill"})
+            return _Way("finance", "Compare", {"part": "Provider bill"})
     return None
 
 
 def _limit_way(role: Role | None, scope: str, tenant: Mapping[str, str]) -> _Way:
     """One's own limits stand on Usage, a key's on Account, a team's among its limits."""
     if scope == "key":
-        return _Way("account.py", "API keys")
+        return _Way("account", "API keys")
     if scope == "tenant" and role is None:
-        return _Way("admin.py", "The tenant", {"part": "Tenants", **tenant})
+        return _Way("admin", "The tenant", {"part": "Tenants", **tenant})
     if scope == "tenant":
-        return _Way("admin.py", "Limits", {"part": "Limits"})
-    return _Way("usage.py", "Usage")
+        return _Way("admin", "Limits", {"part": "Limits"})
+    return _Way("usage", "Usage")
 
 
 def _unread(who: Principal | Operator) -> tuple[Told, ...]:

@@ -31,6 +31,7 @@ def turn(
         return
     foot = st.container(horizontal=True, vertical_alignment="center")
     foot.caption(said, width="stretch")
+    foot = foot.container(horizontal=True, width="content", wrap=False)
     newer = foot.button(
         "Newer", icon=":material/chevron_left:", key=f"{name}_newer", disabled=not passed
     )

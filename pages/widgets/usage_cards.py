@@ -3,23 +3,26 @@ groups of cards are read at the same time, each on cards that are there before."
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from datetime import date
 from fractions import Fraction
+from typing import TypeAlias
 
 import streamlit as st
 
 from core.analytics import conversations, figures, latencies
-from core.analytics.figures import Totals
-from core.analytics.latencies import Percentiles
+from core.analytics.figures import Active, Totals
 from core.analytics.selection import Grain
 from core.money import NANO_PER_USD, show
+from core.periods import Period
 from pages.widgets import cached, shown
+from pages.widgets import usage_metrics as metrics
 from pages.widgets.text import plain
 from pages.widgets.usage_view import Sight, days
 
 _HEIGHT_PX = 150
 _COLUMNS, _LEAST_PX = 4, 160
+Rate: TypeAlias = Callable[[Totals], Fraction | None]
 
 
 def draw(sight: Sight) -> None:
@@ -36,12 +39,17 @@ def _sums(sight: Sight) -> None:
         now, before = _both(sight)
         by_day = _by_day(sight)
     with st.grid(_COLUMNS, min_column_width=_LEAST_PX, gap="small"):
-        _card(sight, "Cost", show(now.billed_nusd), change(now.billed_nusd, before.billed_nusd),
-              _line(sight, by_day, lambda day: day.billed_nusd / NANO_PER_USD), costs=True,
-              about=_list_cost(now))  # fmt: skip
+        metrics.card(
+            sight, "Cost", show(now.billed_nusd),
+            metrics.change(now.billed_nusd, before.billed_nusd),
+            _line(sight, by_day, lambda day: day.billed_nusd / NANO_PER_USD),
+            costs=True, about=_list_cost(now),
+        )  # fmt: skip
         for label, count in _COUNTS.items():
-            _card(sight, label, count(now), change(count(now), count(before)),
-                  _line(sight, by_day, count), about=_ABOUT.get(label))  # fmt: skip
+            metrics.card(
+                sight, label, count(now), metrics.change(count(now), count(before)),
+                _line(sight, by_day, count), about=_ABOUT.get(label),
+            )  # fmt: skip
 
 
 @st.fragment(parallel=True)
@@ -51,24 +59,30 @@ def _rates(sight: Sight) -> None:
         by_day = _by_day(sight)
         active = cached.read(figures.active, sight.who, sight.selection)
     price, earlier = now.nusd_per_1k_tokens, before.nusd_per_1k_tokens
-    people = {
-        day: int(count)
-        for day, count in zip(active.by_day["bucket"], active.by_day["people"], strict=True)
-    }
     with st.grid(_COLUMNS, min_column_width=_LEAST_PX, gap="small"):
-        _card(sight, "Cost per 1k tokens", shown.NONE if price is None else shown.rate(price),
-              change(price, earlier), _line(sight, by_day, _price), costs=True)  # fmt: skip
-        st.metric(
-            "Active users", f"{active.day_people:,} · {active.month_people:,}", border=True,
-            chart_data=_dense([people.get(day, 0) for day in sight.selection.period.each_day()]),
-            chart_type="area", delta="day · 30 days", delta_color="off", delta_arrow="off",
-            help=f"People who made requests on {plain(days_of(active.day))}, and in the"
-            f" {figures.ACTIVE_DAYS} days up to then.",
+        metrics.card(
+            sight, "Cost per 1k tokens", shown.NONE if price is None else shown.rate(price),
+            metrics.change(price, earlier), _line(sight, by_day, _price), costs=True,
         )  # fmt: skip
-        _share(sight, "Cache hit rate", now.cache_hit_rate, before.cache_hit_rate,
-               _line(sight, by_day, lambda day: float(day.cache_hit_rate or 0)))  # fmt: skip
-        _share(sight, "Error rate", now.error_rate, before.error_rate,
-               _line(sight, by_day, lambda day: float(day.error_rate or 0)), costs=True)  # fmt: skip
+        _active(sight, active)
+        for label, rate in _RATES.items():
+            metrics.share(
+                sight, label, rate(now), rate(before),
+                _line(sight, by_day, _numbered(rate)),
+                about=_ABOUT[label], costs=label == "Error rate",
+            )  # fmt: skip
+
+
+def _active(sight: Sight, active: Active) -> None:
+    columns = (active.by_day["bucket"], active.by_day["people"])
+    people = {day: int(count) for day, count in zip(*columns, strict=True)}
+    day = plain(days(Period(active.day, active.day)))
+    st.metric(
+        "Active users", f"{active.day_people:,} · {active.month_people:,}", border=True,
+        chart_data=metrics.dense([people.get(day, 0) for day in _past_days(sight)]),
+        chart_type="area", delta="day · 30 days", delta_color="off", delta_arrow="off",
+        help=f"People who made requests on {day}, and in the {figures.ACTIVE_DAYS} days up to then.",
+    )  # fmt: skip
 
 
 @st.fragment(parallel=True)
@@ -78,13 +92,15 @@ def _times(sight: Sight) -> None:
         earlier = cached.read(latencies.overall, sight.who, sight.before)
         length = cached.read(conversations.average_length, sight.who, sight.selection)
         length_before = cached.read(conversations.average_length, sight.who, sight.before)
-    of = plain(days(found.period))
+    of, now, before = plain(days(found.period)), found.latency, earlier.latency
     with st.grid(3, min_column_width=_LEAST_PX, gap="small"):
-        _time("First token, median", found.latency.first_token, earlier.latency.first_token, of)
-        _time("Answer, median", found.latency.duration, earlier.latency.duration, of)
-        _card(sight, "Calls per conversation",
-              shown.NONE if length is None else f"{float(length):.1f}",
-              change(length, length_before), [], about=_ABOUT["Length"])  # fmt: skip
+        metrics.time("First token, median", now.first_token, before.first_token, of)
+        metrics.time("Answer, median", now.duration, before.duration, of)
+        metrics.card(
+            sight, "Calls per conversation",
+            shown.NONE if length is None else f"{float(length):.1f}",
+            metrics.change(length, length_before), [], about=_ABOUT["Length"],
+        )  # fmt: skip
 
 
 @st.fragment(parallel=True)
@@ -96,18 +112,6 @@ def _estimates(sight: Sight) -> None:
             f"\N{ALMOST EQUAL TO} Of this, {found.calls:,} {noun} until the provider says the"
             f" true cost: {shown.usd(found.billed_nusd)} so far."
         )
-
-
-def change(now: int | Fraction | None, before: int | Fraction | None) -> float | None:
-    """The change as a fraction of what was before; None where nothing can be compared."""
-    if now is None or before is None or before <= 0:
-        return None
-    return float(Fraction(now - before) / Fraction(before))
-
-
-def days_of(day: date) -> str:
-    """A day as people say it."""
-    return f"{day:%b} {day.day}"
 
 
 def _both(sight: Sight) -> tuple[Totals, Totals]:
@@ -130,70 +134,19 @@ def _line(
     sight: Sight, by_day: dict[date, Totals], figure: Callable[[Totals], float]
 ) -> list[float]:
     nothing = Totals()
-    every = sight.selection.period.each_day()
-    return _dense([figure(by_day.get(day, nothing)) for day in every if day <= sight.today])
+    return metrics.dense([figure(by_day.get(day, nothing)) for day in _past_days(sight)])
 
 
-def _dense(values: Sequence[float]) -> list[float]:
-    """At most some hundred points: a card is not wider."""
-    size = -(-len(values) // 100) or 1
-    return [sum(values[at : at + size]) / size for at in range(0, len(values), size)]
+def _past_days(sight: Sight) -> list[date]:
+    return [day for day in sight.selection.period.each_day() if day <= sight.today]
+
+
+def _numbered(rate: Rate) -> Callable[[Totals], float]:
+    return lambda day: float(rate(day) or 0)
 
 
 def _price(day: Totals) -> float:
     return (day.nusd_per_1k_tokens or 0) / NANO_PER_USD
-
-
-def _card(
-    sight: Sight,
-    label: str,
-    value: int | str,
-    delta: float | None,
-    line: Sequence[float],
-    *,
-    costs: bool = False,
-    about: str | None = None,
-) -> None:
-    """One figure; a rise is bad news where it costs money, and neither good nor bad elsewhere."""
-    percent = shown.percent(delta)
-    st.metric(
-        label, value, percent, format="compact" if isinstance(value, int) else None, border=True,
-        chart_data=list(line) if len(line) > 1 else None, chart_type="area",
-        delta_color="inverse" if costs and percent else "off", help=about,
-        height="stretch",
-        delta_description=sight.beside if percent else None,
-    )  # fmt: skip
-
-
-def _share(
-    sight: Sight,
-    label: str,
-    now: Fraction | None,
-    before: Fraction | None,
-    line: Sequence[float],
-    *,
-    costs: bool = False,
-) -> None:
-    """A part of a whole; its change is in points of a hundred."""
-    points = None if now is None or before is None else float(now - before) * 100
-    st.metric(
-        label, shown.NONE if now is None else f"{float(now):.1%}", border=True,
-        delta=None if points is None else f"{points:+.1f} pts", chart_type="area",
-        chart_data=list(line) if len(line) > 1 else None,
-        delta_color="inverse" if costs else "off",
-        delta_description=None if points is None else sight.beside, height="stretch",
-        help=_ABOUT[label],
-    )  # fmt: skip
-
-
-def _time(label: str, now: Percentiles | None, before: Percentiles | None, of: str) -> None:
-    delta = change(now.p50_ms, before.p50_ms) if now and before else None
-    st.metric(
-        label, shown.NONE if now is None else f"{now.p50_ms / 1000:,.2f} s", shown.percent(delta),
-        border=True, delta_color="inverse" if delta else "off", height="stretch",
-        delta_description=None if now is None else f"p95 {now.p95_ms / 1000:,.2f} s",
-        help=f"Of the calls that were answered, {of}. The change is the median's.",
-    )  # fmt: skip
 
 
 def _list_cost(now: Totals) -> str | None:
@@ -207,6 +160,10 @@ _COUNTS: dict[str, Callable[[Totals], int]] = {
     "Requests": lambda totals: totals.requests,
     "Messages": lambda totals: totals.messages,
     "Tokens": lambda totals: totals.tokens,
+}
+_RATES: dict[str, Rate] = {
+    "Cache hit rate": lambda totals: totals.cache_hit_rate,
+    "Error rate": lambda totals: totals.error_rate,
 }
 _ABOUT = {
     "Messages": "Requests from chats, rather than through the API or in the background.",

@@ -15,7 +15,7 @@ from core.analytics.selection import Group, Selection, Value
 from pages.widgets import cached, shown, usage_address, usage_chart
 from pages.widgets import session as tab
 from pages.widgets.text import plain
-from pages.widgets.usage_cards import change
+from pages.widgets.usage_metrics import change
 from pages.widgets.usage_view import GROUPS, Sight, called, days
 
 CHANGES = "changes"

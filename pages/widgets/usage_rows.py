@@ -3,34 +3,23 @@ stands above them, and it is the figure that was clicked, to the last digit."""
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from core.analytics import details, figures
 from core.analytics.charts.parts import exact_usd
-from core.analytics.details import Cursor, EventRow, Key, Order, Page
+from core.analytics.details import Cursor, Key, Order, Page
 from core.analytics.figures import Estimates, Totals
 from core.analytics.selection import Group, Selection
-from core.identity.access import Operator
-from pages.widgets import cached, shown, usage_address, usage_changes
+from pages.widgets import cached, shown, usage_address, usage_calls, usage_changes, usage_opened
 from pages.widgets import session as tab
 from pages.widgets.text import plain
 from pages.widgets.usage_address import Opened
 from pages.widgets.usage_view import (
-    GROUPS,
-    OUTCOMES,
-    SLOT_DAYS,
-    SOURCES,
     Sight,
-    called,
-    days,
-    labels,
-    without_first,
 )
 
 _ROWS = 25
-_NO_LINK = "@\N{WORD JOINER}"  # an address of a person stays text
 _TRAIL = "usage_trail"
 _ORDERS = {
     Order(Key.TIME): "Newest first",
@@ -46,10 +35,10 @@ _DRILLS = (Group.TENANT, Group.USER, Group.MODEL, Group.PURPOSE)
 def draw(sight: Sight) -> None:
     """The rows of what was opened; of the whole view where nothing is."""
     opened = sight.view.opened
-    selection = _opened_selection(sight, opened) if opened else sight.selection
+    selection = usage_opened.selection_of(sight, opened) if opened else sight.selection
     with st.container(border=True, key="usage_rows"):
         head = st.container(horizontal=True, vertical_alignment="center")
-        head.markdown(f"**{_title(sight, opened)}**", width="stretch")
+        head.markdown(f"**{usage_opened.title(sight, opened)}**", width="stretch")
         _order(sight, head)
         if opened is not None:
             _ways(sight, opened, head)
@@ -65,42 +54,8 @@ def draw(sight: Sight) -> None:
         if opened is not None:
             _made_of(sight, opened, selection)
         if page.rows:
-            _table(sight, page)
+            usage_calls.draw(sight, page.rows)
             _turn(page, trail)
-
-
-def _opened_selection(sight: Sight, opened: Opened) -> Selection:
-    if opened.rest is None:
-        return opened.selection
-    return without_first(sight, opened.rest, opened.selection)
-
-
-def _title(sight: Sight, opened: Opened | None) -> str:
-    """What the rows are of, safe within Markdown."""
-    if opened is None:
-        return "Calls"
-    said = [
-        plain(_named(sight, group, opened.selection)).replace("@", _NO_LINK)
-        for group in opened.selection.filters
-        if group in opened.narrowed
-    ]
-    if opened.rest is not None:
-        said.append(f"all but the first {opened.rest.count} by {GROUPS[opened.rest.group]}")
-    if opened.selection.hour is not None and "hour" in opened.narrowed:
-        said.append(
-            f"{opened.selection.hour:%b} {opened.selection.hour.day}, {opened.selection.hour:%H:%M}"
-        )
-    elif "from" in opened.narrowed:
-        said.append(plain(days(opened.selection.period)))
-    if (slot := opened.selection.slot) is not None and "slot" in opened.narrowed:
-        said.append(f"{SLOT_DAYS[slot.weekday]}, {slot.hour}:00\N{EN DASH}{slot.hour + 1}:00")
-    return f"Calls of {' · '.join(said)}" if said else "Calls"
-
-
-def _named(sight: Sight, group: Group, selection: Selection) -> str:
-    names = labels(sight, group)
-    values = selection.filters[group]
-    return ", ".join(called(group, value, names.get(value, str(value))) for value in values)
 
 
 def _order(sight: Sight, head: DeltaGenerator) -> None:
@@ -163,65 +118,6 @@ def _made_of(sight: Sight, opened: Opened, selection: Selection) -> None:
     left = [group for group in _DRILLS if group in sight.groups and group not in narrowed]
     for group in left[:1]:
         usage_changes.within(sight, opened.on, selection, group)
-
-
-def _table(sight: Sight, page: Page) -> None:
-    hidden = set() if sight.sees_many else {"person"}
-    if not isinstance(sight.who, Operator):
-        hidden |= {"tenant", "list"}
-    column = st.column_config
-    columns = {
-        "time": column.DatetimeColumn("Time", format="MMM D, HH:mm", timezone=shown.zone(), width=105),
-        "tenant": column.TextColumn("Tenant", width=120),
-        "person": column.TextColumn("Person"),
-        "model": column.TextColumn("Model served"),
-        "prompt": column.NumberColumn("Tokens in", format="localized", width=80),
-        "answer": column.NumberColumn("Tokens out", format="localized", width=80),
-        "cost": column.TextColumn(
-            "Cost", alignment="right",
-            help="Exact. \N{ALMOST EQUAL TO} marks an estimate until the provider's figure is known.",
-        ),
-        "list": column.TextColumn("List cost", alignment="right"),
-        "outcome": column.TextColumn("Outcome", width=85),
-        "seconds": column.NumberColumn("Seconds", format="%.1f", width=70),
-        "source": column.TextColumn("From", width=90),
-        "cost_center": column.TextColumn("Cost center", width=110),
-        "project": column.TextColumn("Project", width=110),
-    }  # fmt: skip
-    st.dataframe(
-        _frame(sight, page.rows), hide_index=True, key="usage_calls", height="content",
-        column_order=[name for name in columns if name not in hidden], column_config=columns,
-        alt="Time, model, tokens, cost and outcome of each call",
-    )  # fmt: skip
-
-
-def _frame(sight: Sight, rows: tuple[EventRow, ...]) -> pd.DataFrame:
-    tenants = labels(sight, Group.TENANT) if isinstance(sight.who, Operator) else {}
-    return pd.DataFrame(
-        {
-            "time": pd.to_datetime([row.occurred_at for row in rows], utc=True),
-            "tenant": [tenants.get(row.tenant_id, "") for row in rows],
-            "person": [row.person for row in rows],
-            "model": [row.model for row in rows],
-            "prompt": [row.prompt_tokens for row in rows],
-            "answer": [row.completion_tokens for row in rows],
-            "cost": [_cost(row) for row in rows],
-            "list": ["" if row.list_nusd is None else exact_usd(row.list_nusd) for row in rows],
-            "outcome": [_outcome(row) for row in rows],
-            "seconds": [row.latency_ms / 1000 for row in rows],
-            "source": [SOURCES.get(row.source, row.source) for row in rows],
-            "cost_center": [row.cost_center for row in rows],
-            "project": [row.project for row in rows],
-        }
-    )
-
-
-def _cost(row: EventRow) -> str:
-    return ("\N{ALMOST EQUAL TO} " if row.estimated else "") + exact_usd(row.billed_nusd)
-
-
-def _outcome(row: EventRow) -> str:
-    return "Correction" if row.kind == "adjustment" else OUTCOMES.get(row.outcome, row.outcome)
 
 
 def _trail() -> tuple[Cursor, ...]:

@@ -65,6 +65,13 @@ def test_what_is_for_one_person_is_read_by_nobody_else() -> None:
     assert kind not in _kinds(_operator())
 
 
+def test_an_operator_reads_what_is_for_them_alone() -> None:
+    place, operator = make_place(role="admin"), _operator()
+    _tell(place, kind="asked.for", audience="user", user_id=operator.user_id)
+    assert "asked.for" in _kinds(operator)
+    assert "asked.for" not in _kinds(_operator())
+
+
 def test_another_tenant_reads_nothing_and_puts_nothing_away() -> None:
     place, stranger = make_place(role="admin"), make_place(role="admin").who
     _tell(place)

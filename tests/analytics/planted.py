@@ -247,27 +247,33 @@ def calendars(draw: st.DrawFn) -> Calendar:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[tuple[Calendar, Calendar], list[Event], Period]:
-    """Calendars, events around the edges of days and elsewhere, and a period that has some of them."""
+    """Calendars, a period that often has a change of zone in it, and events around the edges of both."""
     made = (draw(calendars()), draw(calendars()))
     first = draw(st.dates(FIRST.date(), LAST.date()))
+    changed = [span.starts_on for calendar in made for span in calendar.spans[1:]]
+    if changed and draw(st.booleans()):
+        first = draw(st.sampled_from(changed)) - timedelta(days=draw(st.integers(0, 3)))
     period = Period(first, first + timedelta(days=draw(st.integers(0, 70))))
-    edges = [edge for calendar in made for edge in calendar.bounds(period)]
-    edges += [span.starts_at for calendar in made for span in calendar.spans[1:]]
-    near = st.builds(
-        lambda edge, us: edge + timedelta(microseconds=us),
-        st.sampled_from(edges), st.sampled_from([-1, 0, 1, -3_600_000_000, 3_600_000_000]),
-    )  # fmt: skip
-    inside = st.builds(
-        lambda seconds: made[0].start_of(first) + timedelta(seconds=seconds),
-        st.integers(0, 86_400 * 70),
+    placed = st.integers(0, 1).flatmap(
+        lambda tenant: _events(tenant, _around(made[tenant], period))
     )
-    return made, draw(st.lists(_events(near | inside), max_size=12)), period
+    return made, draw(st.lists(placed, max_size=12)), period
 
 
-def _events(at: st.SearchStrategy[datetime]) -> st.SearchStrategy[Event]:
+def _around(calendar: Calendar, period: Period) -> st.SearchStrategy[datetime]:
+    """Moments at the edges of a period and of zones, in the hours before and after them, and between."""
+    edges = [*calendar.bounds(period), *(span.starts_at for span in calendar.spans[1:])]
+    hours = [timedelta(hours=hours) for hours in (-26, -1, 1, 3, 26)]
+    beside = st.sampled_from([timedelta(0), timedelta(microseconds=-1), *hours])
+    near = st.builds(lambda edge, off: edge + off, st.sampled_from(edges), beside)
+    inside = st.builds(lambda s: edges[0] + timedelta(seconds=s), st.integers(0, 86_400 * 70))
+    return near | near | inside
+
+
+def _events(tenant: int, at: st.SearchStrategy[datetime]) -> st.SearchStrategy[Event]:
     amounts = st.integers(0, 10**12) | st.sampled_from([0, 1, 2**53 + 1])
     return st.builds(
-        Event, at=at, tenant=st.integers(0, 1), person=st.integers(0, 1), model=st.integers(0, 1),
+        Event, at=at, tenant=st.just(tenant), person=st.integers(0, 1), model=st.integers(0, 1),
         key=st.sampled_from([None, 0]), kind=st.sampled_from(["call", "call", "adjustment"]),
         source=st.sampled_from(["chat", "api", "background"]),
         provider=st.sampled_from(["openrouter", "demo"]), purpose=st.sampled_from(["turn", "title"]),

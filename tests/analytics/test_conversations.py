@@ -124,6 +124,16 @@ def test_metadata_is_filtered_by_period_person_and_model_and_by_nothing_else() -
     assert refused.value.param == "purpose"
 
 
+def test_metadata_of_the_dear_is_of_those_that_cost_more() -> None:
+    who, model = make_place(role="admin").who, make_model()
+    dear, at_the_line = db.new_id(), db.new_id()
+    for conversation_id, usd in ((dear, "0.2"), (dear, "0.1"), (at_the_line, "0.25")):
+        use(who, model, usd, conversation_id=conversation_id)
+    with db.transaction(who) as session:
+        rows = conversations.metadata(session, who, recent(), above_nusd=250_000_000).rows
+    assert [(row.conversation_id, row.billed_nusd) for row in rows] == [(dear, 300_000_000)]
+
+
 @pytest.mark.parametrize("role", [Role.MEMBER, Role.FINANCE])
 def test_metadata_is_for_admins(role: Role) -> None:
     who = make_place(role=role).who

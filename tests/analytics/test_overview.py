@@ -8,11 +8,12 @@ from decimal import Decimal
 import pytest
 
 from core import db, errors, schema
-from core.alerts.tables import Notice, NoticeRead
+from core.alerts.tables import Notice, NoticeRead, OperatorNoticeRead
 from core.analytics import overview
 from core.analytics.overview import TenantRow
 from core.billing import ledger
-from core.identity import cost_centres, limits, terms
+from core.db import new_id
+from core.identity import cost_centres, limits, tenants, terms
 from core.identity.limits import LimitName, Subject
 from core.quota import gate, standing
 from core.quota.gate import Ask
@@ -89,6 +90,12 @@ def test_a_notice_is_open_until_somebody_puts_it_away() -> None:
             for key in ("a", "b")
         ]
         session.add_all(notices)
+        session.add(
+            Notice(
+                tenant_id=place.tenant_id, kind="quota", key="one person's", audience="user",
+                user_id=place.user_id, facts={},
+            )
+        )  # fmt: skip
     assert _row(place).open_notices == 2
     with db.transaction(TESTS) as session:
         session.add(
@@ -97,6 +104,10 @@ def test_a_notice_is_open_until_somebody_puts_it_away() -> None:
             )
         )
     assert _row(place).open_notices == 1
+    with db.transaction(TESTS) as session:
+        operator = tenants.create_user(session, TESTS, f"{new_id().hex}@example.com")
+        session.add(OperatorNoticeRead(notice_id=notices[1].notice_id, user_id=operator))
+    assert _row(place).open_notices == 0
 
 
 def _limit(place: Place, name: LimitName, maximum: int | None) -> None:

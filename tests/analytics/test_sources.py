@@ -90,3 +90,15 @@ def test_only_the_months_of_the_period_are_read(zones: tuple[str, str]) -> None:
     assert {word for word in read if word[13:17].isdigit() and word.count("_") == 3} == {
         f"usage_events_{today:%Y_%m}"
     }
+
+
+def test_every_question_is_planned_for_itself_and_nothing_of_that_outlives_the_transaction() -> (
+    None
+):
+    query = text("select current_setting('plan_cache_mode')")
+    for find in (sources.pick, sources.events):
+        with db.transaction(TESTS) as session:
+            find(session, ALL, MARCH)
+            assert session.scalar(query) == "force_custom_plan"
+        with db.transaction(TESTS) as session:
+            assert session.scalar(query) == "auto"

@@ -269,11 +269,12 @@ def test_every_command_explains_itself_and_takes_json() -> None:
 
     found = [" ".join(path) for path in walk(program, [])]
     assert sorted(found) == [
-        "check", "credit grant", "key create", "key revoke", "limit set", "limit show", "migrate",
-        "models sync",
-        "operator create", "reap", "reconcile", "rollup rebuild", "seed", "stripe mirror",
-        "stripe reconcile", "stripe replay", "tenant create", "tenant mode", "user create",
-        "user disable", "user enable", "user invite", "user role", "user sign-out", "worker",
+        "check", "cost-centre set", "credit grant", "export", "key create", "key revoke",
+        "limit set", "limit show", "migrate", "models disable", "models enable", "models sync",
+        "month close", "month reopen", "operator create", "reap", "reconcile", "rollup rebuild",
+        "seed", "stripe mirror", "stripe reconcile", "stripe replay", "tenant create",
+        "tenant mode", "tenant set", "user create", "user disable", "user enable", "user invite",
+        "user role", "user sign-out", "worker",
     ]  # fmt: skip
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+import psutil
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from core import db, errors
-from core.finance.datasets.columns import Column, Dataset, Type
+from core.finance.datasets.columns import Column, Dataset, Query, Type
 from core.finance.files import cells, copying, excel_file, writing
 from core.finance.files.copying import Progress
 from core.finance.files.dictionary import dictionary
@@ -67,16 +72,18 @@ def test_csv_holds_what_the_database_does(zone: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "spelled"),
+    ("format_name", "zone", "spelled"),
     [
-        ("Europe/Berlin", "2026-03-29T03:00:00.123456+02:00"),
-        ("Asia/Kolkata", "2026-03-29T06:30:00.123456+05:30"),
-        ("UTC", "2026-03-29T01:00:00.123456+00:00"),
+        ("csv", "Europe/Berlin", "2026-03-29T03:00:00.123456+02:00"),
+        ("csv", "Asia/Kolkata", "2026-03-29T06:30:00.123456+05:30"),
+        ("csv", "UTC", "2026-03-29T01:00:00.123456Z"),
+        ("jsonl", "Europe/Berlin", "2026-03-29T03:00:00.123456+02:00"),
+        ("jsonl", "Asia/Kolkata", "2026-03-29T06:30:00.123456+05:30"),
+        ("jsonl", "UTC", "2026-03-29T01:00:00.123456+00:00"),
     ],
 )
-@pytest.mark.parametrize("format_name", ["csv", "jsonl"])
 def test_a_time_is_iso_with_the_offset_of_the_zone(
-    zone: str, spelled: str, format_name: str
+    format_name: str, zone: str, spelled: str
 ) -> None:
     content = file_of(made_up([(TIMES[3],)], Type.TIME, zone=zone), format_name)
     assert spelled.encode() in content
@@ -91,7 +98,9 @@ def test_the_hour_that_comes_twice_is_told_apart() -> None:
 
 def test_both_spellings_of_a_time_are_the_same() -> None:
     found = made_up([(at,) for at in TIMES], Type.TIME)
-    spelled = [cells.as_csv(found.columns[0], whole_hours=quick) for quick in (True, False)]
+    spelled = [
+        cells.as_csv(found.columns[0], found.zone, whole_hours=quick) for quick in (True, False)
+    ]
     with db.transaction(TESTS) as session:
         assert copying.begin(session, "Europe/Berlin")
         for one in spelled:
@@ -261,10 +270,52 @@ def test_postgres_guards_text_exactly_as_python_does(said: list[str]) -> None:
 def test_the_dictionary_says_what_a_column_holds() -> None:
     found = made_up([], Type.TIME, Type.TEXT, zone="Europe/Berlin")
     hostile = Column("c", Type.TEXT, "=1+1")
-    (at, text, third) = read_csv(
+    (at, said, third) = read_csv(
         dictionary(Dataset("usage", (*found.columns, hostile), found.query, found.zone))
     )
     assert (at["column"], at["type"], at["meaning"]) == ("a", "time (Europe/Berlin)", "Column 0.")
-    assert (text["type"], third["meaning"]) == ("text", "'=1+1")
+    assert (said["type"], third["meaning"]) == ("text", "'=1+1")
     sheet = sheets_of(file_of(found, "xlsx"))["Columns"]
     assert sheet[1] == ("a", "time (Europe/Berlin)", "Column 0.")
+
+
+@pytest.mark.parametrize(
+    ("format_name", "count"),
+    [("csv", 200_000), ("jsonl", 200_000), ("parquet", 200_000), ("xlsx", 20_000)],
+)
+def test_memory_does_not_grow_with_the_rows(format_name: str, count: int) -> None:
+    """Each dataset holds more text than the memory that may be used."""
+    select = f"""select n::bigint as a, repeat(md5(n::text), {260_000_000 // count // 32}) as b
+from generate_series(1, {count}) as n"""
+    found = replace(made_up([], Type.INTEGER, Type.TEXT), query=Query.ordered(select, "n", {}))
+    process, progress = psutil.Process(), Progress()
+    idle = most = process.memory_info().rss
+    with db.transaction(TESTS) as session:
+        for _ in writing.write(session, found, format_name, progress):
+            most = max(most, process.memory_info().rss)
+    assert progress.rows == count
+    assert most - idle < 150 * 2**20
+
+
+def test_a_query_is_ended_from_another_thread() -> None:
+    select = "select n::bigint as a from generate_series(1, 2) as n where pg_sleep(20) is not null"
+    found = replace(made_up([], Type.INTEGER), query=Query(select, select, {}))
+    progress = Progress()
+    timer = threading.Timer(0.5, progress.cancel)
+    timer.start()
+    begun = time.monotonic()
+    with pytest.raises(errors.Unavailable), db.transaction(TESTS) as session:
+        list(writing.write(session, found, "csv", progress))
+    assert time.monotonic() - begun < 10
+    progress.cancel()  # there is nothing left to end
+    with db.transaction(TESTS) as session:
+        assert session.scalar(text("select 1")) == 1
+
+
+def test_a_file_given_up_gives_its_connection_back() -> None:
+    found = made_up([(n, "x" * 1000) for n in range(2000)], Type.INTEGER, Type.TEXT)
+    for _ in range(40):  # more than the pool has
+        with db.transaction(TESTS) as session:
+            blocks = writing.write(session, found, "csv", Progress())
+            assert next(blocks)
+            blocks.close()

@@ -165,7 +165,7 @@ def test_chats_and_calls_at_once_share_one_wallet(service: Service) -> None:
         m=priced,
     )
     client = a_client(credit_usd=3)
-    service.up.play("01_normal_usage_cost.txt", fresh_ids=True, delay_s=1.5)
+    service.up.play("01_normal_usage_cost.txt", fresh_ids=True, delay_s=4)
     offered = frozenset({"openrouter"})
 
     def chat(_: int) -> bool:

@@ -189,9 +189,7 @@ def test_a_role_that_was_lost_ends_it(service: Service, place: Place, browser: B
     asked = ask(browser.principal, place)
     assert get(service, browser, asked.export_id).status_code == 200
     with db.transaction(TESTS) as session:
-        members.change(
-            session, TESTS, place.tenant_id, browser.principal.user_id, role=Role.MEMBER
-        )
+        members.change(session, TESTS, place.tenant_id, browser.principal.user_id, role=Role.MEMBER)
     assert get(service, browser, asked.export_id).status_code == 404
 
 

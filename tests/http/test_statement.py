@@ -13,8 +13,8 @@ import pytest
 from core import db
 from core.billing import ledger, statement
 from core.db import new_id
-from core.http.sessions import COOKIE
 from core.finance.files import cells
+from core.http.sessions import COOKIE
 from core.identity import tenants
 from core.identity.access import Role
 from tests.analytics.using import use

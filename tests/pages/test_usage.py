@@ -218,6 +218,15 @@ def test_a_forged_address_is_refused_with_a_way_back(
     assert not app.query_params
 
 
+def test_ten_thousand_filters_are_no_error_and_show_nothing_of_others(
+    team: Team, open_page: Open
+) -> None:
+    """Streamlit drops an address of more than a thousand parameters; then it is the default view."""
+    app = open_page(team[1], "usage.py", model=[f"m{number}" for number in range(10_000)])
+    assert not app.exception
+    assert metrics(app)["Cost"] == show(MEMBERS)
+
+
 def test_the_choices_are_in_the_address(team: Team, open_page: Open) -> None:
     app = open_page(team[0], "usage.py")
     app.segmented_control("usage_span").set_value("this_month").run()
@@ -359,7 +368,7 @@ def test_the_quota_says_what_is_used_and_when_it_starts_anew(person: Make, open_
     assert "\\$0.9000 of \\$1.80 spent" in said(app)
 
 
-def test_filters_of_the_form_are_in_the_address(team: Team, open_page: Open) -> None:
+def test_a_filter_narrows_cards_charts_and_rows_alike(team: Team, open_page: Open) -> None:
     admin, member, _ = team
     app = open_page(admin, "usage.py", user=str(member.principal.user_id))
     assert metrics(app)["Cost"] == show(MEMBERS)

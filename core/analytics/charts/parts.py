@@ -100,4 +100,3 @@ def _step(begin: date | datetime, grain: Grain) -> str:
 
 USD = Unit(dollars, exact_usd, "$", "~g")
 TOKENS = Unit(float, "{:,} tokens".format)
-CALLS = Unit(float, "{:,} calls".format)

@@ -35,14 +35,14 @@ def named(column: Column) -> str:
     return '"' + column.name.replace('"', '""') + '"'
 
 
-def as_csv(column: Column, *, whole_hours: bool) -> str:
+def as_csv(column: Column, zone: str, *, whole_hours: bool) -> str:
     """SQL of a column's cell; `whole_hours` says that the zone's offsets are (`copying.begin`)."""
     name = named(column)
     match column.type:
         case Type.TEXT if not column.is_code:
             spelled = _guarded(name)
         case Type.TIME:
-            spelled = _time(name, whole_hours=whole_hours)
+            spelled = _time(name, zone, whole_hours=whole_hours)
         case Type.BOOLEAN:
             spelled = f"{name}::text"
         case _:
@@ -58,11 +58,13 @@ def _guarded(name: str) -> str:
     )
 
 
-def _time(name: str, *, whole_hours: bool) -> str:
+def _time(name: str, zone: str, *, whole_hours: bool) -> str:
     """ISO 8601 with the offset of the transaction's zone, to the microsecond where it has any.
 
     Of several exact spellings the first is the quickest; it lacks the minutes of the offset.
     """
+    if zone == "UTC":  # as FOCUS wants it
+        return f"replace(left({name}::text, -3), ' ', 'T') || 'Z'"
     if whole_hours:
         return f"replace({name}::text, ' ', 'T') || ':00'"
     return f"""btrim(to_json({name})::text, '"')"""

@@ -15,7 +15,9 @@ from core.finance.files.copying import Progress
 def blocks(session: Session, found: Dataset, progress: Progress) -> Generator[bytes]:
     """The file, with a line of column names first."""
     whole_hours = copying.begin(session, found.zone)
-    shown = ", ".join(cells.as_csv(column, whole_hours=whole_hours) for column in found.columns)
+    shown = ", ".join(
+        cells.as_csv(column, found.zone, whole_hours=whole_hours) for column in found.columns
+    )
     return copying.blocks(
         session,
         f"copy (select {shown} from ({found.query.sql}) as d) to stdout (format csv, header)",  # noqa: S608
