@@ -250,7 +250,7 @@ _OF_DAYS = """coalesce(sum(u.requests), 0)::bigint as requests,
 # times as slow as reading the months once. So neither condition is one that an index could answer: what
 # narrows to some tenants, and the outer bounds in time, can.
 _WITHIN_PIECE = (
-    "case when u.occurred_at >= piece.begins then u.occurred_at <= piece.ends else false end"
+    "case when u.occurred_at >= piece.begins then u.occurred_at < piece.ends else false end"
 )
 _JOINED = """app.usage_events u
   join unnest(cast(:piece_tenants as uuid[]), cast(:piece_begins as timestamptz[]),

@@ -62,6 +62,11 @@ def draw(who: Principal | Operator) -> None:
                 _put_away(who, waiting[:_SHOWN])
 
 
+def forget() -> None:
+    """Read anew at the next run what waits for everybody."""
+    _told.clear()
+
+
 def sentence(who: Principal | Operator, told: Told) -> str:
     """A notice in words for its reader, safe to draw. Operators are told whose it is."""
     facts = told.facts
@@ -102,7 +107,7 @@ def _put_away(who: Principal | Operator, these: Sequence[Told]) -> None:
             notices.put_away(session, who, told.notice_id)
 
     acts.attempt(who, each)
-    _told.clear()
+    forget()
     st.rerun()
 
 

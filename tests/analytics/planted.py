@@ -251,13 +251,13 @@ def histories(draw: st.DrawFn) -> tuple[tuple[Calendar, Calendar], list[Event], 
     made = (draw(calendars()), draw(calendars()))
     first = draw(st.dates(FIRST.date(), LAST.date()))
     changed = [span.starts_on for calendar in made for span in calendar.spans[1:]]
-    if changed and draw(st.booleans()):
+    if changed and draw(st.integers(0, 3)):
         first = draw(st.sampled_from(changed)) - timedelta(days=draw(st.integers(0, 3)))
     period = Period(first, first + timedelta(days=draw(st.integers(0, 70))))
     placed = st.integers(0, 1).flatmap(
         lambda tenant: _events(tenant, _around(made[tenant], period))
     )
-    return made, draw(st.lists(placed, max_size=12)), period
+    return made, draw(st.lists(placed, min_size=8, max_size=16)), period
 
 
 def _around(calendar: Calendar, period: Period) -> st.SearchStrategy[datetime]:

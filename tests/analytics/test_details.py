@@ -84,7 +84,7 @@ def test_equal_rows_have_an_order_all_the_same(order: Order) -> None:
         use(who, model, at=moment)
     with db.transaction(who) as session:
         rows = every_page(session, who, recent(), order, 2)
-    assert len({row.call_id for row in rows}) == 5
+    assert len({row.call_id for row in rows}) == len(rows) == 5
 
 
 def test_a_correction_is_a_row_of_its_own() -> None:

@@ -19,8 +19,9 @@ from core.analytics import details, figures, sources
 from core.analytics.figures import GroupRow, Totals
 from core.analytics.scope import scope_of
 from core.analytics.selection import Grain, Group, Selection, Slot
-from core.identity import keys
+from core.identity import keys, zones
 from core.identity.access import Operator, Principal, Role
+from core.identity.zones import Calendar
 from core.metering import rollups
 from core.periods import Period, last_days
 from core.quota import gate, standing
@@ -30,6 +31,7 @@ from tests.analytics.using import colleague, correct, cost_of, use
 from tests.factories import TESTS, make_model, make_place
 
 pytestmark = pytest.mark.usefixtures("database")
+ALL, FIRST = slice(None), slice(1)
 OPERATOR = Operator(db.new_id(), "ops@example.com", "Ops")
 
 
@@ -61,9 +63,9 @@ def frame_sums(frame: pd.DataFrame) -> Totals:
     return Totals(**{name: int(frame[name].sum()) for name in sources.SUMS})
 
 
-def ours(land: Ground, period: Period) -> Selection:
+def ours(land: Ground, period: Period, some: slice = ALL) -> Selection:
     """A selection of the planted tenants alone: other tests' tenants share the database."""
-    return Selection(period).only(Group.TENANT, *land.tenants)
+    return Selection(period).only(Group.TENANT, *land.tenants[some])
 
 
 @st.composite
@@ -78,15 +80,21 @@ def filters(draw: st.DrawFn) -> dict[Group, tuple[object, ...]]:
 
 
 @settings(max_examples=50)
-@given(histories(), filters(), st.sampled_from([*Group]), st.sampled_from([*Grain]))
+@given(
+    histories(),
+    st.sampled_from([ALL, FIRST]),
+    filters(),
+    st.sampled_from([*Group]),
+    st.sampled_from([*Grain]),
+)
 def test_days_groups_rows_and_totals_are_the_sum_of_the_events(
-    land: Ground, history: tuple, narrowed: dict, group: Group, grain: Grain
+    land: Ground, history: tuple, some: slice, narrowed: dict, group: Group, grain: Grain
 ) -> None:
     calendars, events, period = history
     if grain is Grain.HOUR:
         period = Period(period.first, min(period.last, period.first + timedelta(days=30)))
     with planted(land, calendars, events) as (session, here):
-        selection = Selection(period, {**ours(here, period).filters, **narrowed})
+        selection = Selection(period, {**ours(here, period, some).filters, **narrowed})
         matching = here.matching(events, selection)
         expected = summed(matching)
         assert figures.totals(session, OPERATOR, selection) == expected
@@ -121,13 +129,13 @@ def test_days_groups_rows_and_totals_are_the_sum_of_the_events(
 
 
 @settings(max_examples=25)
-@given(histories(), st.sampled_from([None, "chat", "api"]))
+@given(histories(), st.sampled_from([ALL, FIRST]), st.sampled_from([None, "chat", "api"]))
 def test_all_three_tables_give_the_same_numbers(
-    land: Ground, history: tuple, source: str | None
+    land: Ground, history: tuple, some: slice, source: str | None
 ) -> None:
     calendars, events, period = history
     with planted(land, calendars, events) as (session, here):
-        selection = ours(here, period)
+        selection = ours(here, period, some)
         if source:
             selection = selection.only(Group.SOURCE, source)
         scope = scope_of(OPERATOR, selection)
@@ -196,6 +204,41 @@ def test_a_person_is_counted_once_a_day_and_once_a_month(
     assert (found.day_people, found.month_people) == (
         len(people[found.day]), len(of_month),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("some", [ALL, FIRST])
+def test_after_a_change_westwards_no_row_falls_back_into_the_month_before(
+    land: Ground, some: slice
+) -> None:
+    """Kiritimati's January ends when it is still the thirtieth, 23:00, on Niue."""
+    first = Calendar.of_zone("Pacific/Kiritimati")
+    ended = datetime(2026, 1, 31, 10, tzinfo=UTC)
+    change = zones.next_change(first, "Pacific/Niue", ended - timedelta(days=9))
+    moved = Calendar((*first.spans, change))
+    assert change.starts_at == ended
+    at = [ended + timedelta(hours=hours) for hours in (-1, 0, 20, 48, 49)]
+    events = [
+        Event(
+            moment, 0, 0, 0, None, "call", "chat", "demo", "turn", None, None, "ok", 1, 1, cost, 0
+        )
+        for moment, cost in zip(at, (1, 10, 100, 1_000, 10_000), strict=True)
+    ]
+    period = Period(date(2026, 1, 31), date(2026, 2, 2))
+    with planted(land, (moved, Calendar.of_zone("Asia/Tokyo")), events) as (session, here):
+        selection = ours(here, period, some)
+        by_day = figures.series(session, OPERATOR, selection, Grain.DAY)
+        of_rows = figures.series(
+            session, OPERATOR, selection.only(Group.PROVIDER, "demo"), Grain.DAY
+        )
+        by_hour = figures.series(session, OPERATOR, selection, Grain.HOUR)
+        opened = details.rows(session, OPERATOR, selection.at_hour(datetime(2026, 2, 1))).rows  # noqa: DTZ001
+    for frame in (by_day, of_rows):
+        assert dict(zip(frame["bucket"], frame["billed_nusd"], strict=True)) == {
+            date(2026, 1, 31): 1, date(2026, 2, 1): 1_110, date(2026, 2, 2): 10_000,
+        }  # fmt: skip
+    hours = dict(zip(by_hour["bucket"], by_hour["billed_nusd"], strict=True))
+    assert hours[datetime(2026, 2, 1)] == sum(row.billed_nusd for row in opened) == 110  # noqa: DTZ001
+    assert by_hour["billed_nusd"].sum() == 11_111
 
 
 @pytest.mark.parametrize("slot", [Slot(0, 9), Slot(6, 23)])

@@ -178,8 +178,8 @@ def test_who_is_signed_out_everywhere_is_asked_to_sign_in_again(
     expect(theirs.go().locator("input[type=password]").first).to_be_visible()
 
 
-def test_a_member_does_not_reach_the_operators_page(open_tab: Callable[..., Tab]) -> None:
-    tab = open_tab(make_place(role="admin"))
+def test_who_is_no_admin_does_not_reach_the_admin_page(open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab(make_place(role="finance"))
     page = tab.go("/admin")
     expect(
         page.get_by_role("dialog").or_(page.get_by_test_id("stChatInputTextArea")).first

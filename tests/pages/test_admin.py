@@ -80,7 +80,7 @@ def test_no_role_but_an_admins_opens_it(
     app = AppTest.from_file(MAIN.with_name("admin.py"), default_timeout=20).run()
     assert [warning.value for warning in app.warning] == ["Your role does not allow this page."]
     assert not app.dataframe
-    assert len(app.get("button_group")) == 0
+    assert not app.segmented_control
 
 
 def test_nobody_sees_it_without_signing_in(open_alone: Callable[[str], AppTest]) -> None:
