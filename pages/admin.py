@@ -31,6 +31,7 @@ from pages.widgets import session as tab
 from pages.widgets.text import plain
 
 Who = TypeVar("Who", Operator, Principal)
+_PART = "part"
 
 _OF_OPERATOR: Mapping[str, Callable[[Operator], None]] = {
     "Tenants": admin_tenants.draw,
@@ -70,8 +71,10 @@ def _part(who: Who, parts: Mapping[str, Callable[[Who], None]], title: str) -> N
     """The part that is chosen, and only it."""
     st.header(title, anchor=False)
     first = next(iter(parts))
+    if tab.holds(_PART) not in (None, *parts):
+        tab.drop(_PART)  # another page's part, still in the address
     part = st.segmented_control(  # on a line of its own it wraps on a phone
-        "Part", list(parts), default=first, required=True, key="part", bind="query-params",
+        "Part", list(parts), default=first, required=True, key=_PART, bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
     parts.get(str(part), parts[first])(who)

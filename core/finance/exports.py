@@ -228,11 +228,11 @@ def _file(
 ) -> UUID | None:  # fmt: skip
     """The file that an export of a tenant needs; None where its rows are few."""
     closing_id = stored_files.closing_of(session, tenant_id, period)
-    may_stream = closing_id is None and format_name != "xlsx"
-    if may_stream and catalogue.count(session, found) <= STREAMED_ROWS_MAX:
+    rows = catalogue.count(session, found)
+    if closing_id is None and format_name != "xlsx" and rows <= STREAMED_ROWS_MAX:
         return None
     return stored_files.order(
-        session, tenant_id, found.kind, format_name, period, detail, closing_id
+        session, tenant_id, found.kind, format_name, period, detail, closing_id, rows
     )
 
 

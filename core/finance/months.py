@@ -117,13 +117,17 @@ def of_all(session: Session, who: Actor, month: date) -> tuple[OfTenant, ...]:
 def files(
     session: Session, who: Actor, tenant_id: UUID, closing_id: UUID
 ) -> tuple[StoredFile, ...]:
-    """The files that are kept with a closing. Raises errors.Forbidden, errors.NotFound."""
+    """The files that are kept with a closing: operators' for operators, the tenant's for its people.
+
+    Raises errors.Forbidden, errors.NotFound.
+    """
     access.require_finance(who, tenant_id)
     found = session.scalars(
         select(ExportFile)
         .where(
             ExportFile.tenant_id == tenant_id, ExportFile.closing_id == closing_id,
             ExportFile.state == "ready",
+            ExportFile.detail["operators"].as_boolean().is_(not isinstance(who, Principal)),
         )
         .order_by(ExportFile.built_at, ExportFile.file_id)
     )  # fmt: skip

@@ -33,12 +33,13 @@ _SYSTEM = System("export")
 
 def order(
     session: Session, tenant_id: UUID, kind: str, format_name: str, period: Period,
-    detail: dict[str, object], closing_id: UUID | None,
+    detail: dict[str, object], closing_id: UUID | None, rows: int,
 ) -> UUID:  # fmt: skip
-    """The file of this, as it is or as it is being built; else a job to build it, and its id."""
+    """The file of this, as it is or as it is being built; else a job to build it, and its id. `rows`
+    is how many it is likely to have."""
     made = insert(ExportFile).values(
         tenant_id=tenant_id, file_id=new_id(), closing_id=closing_id, kind=kind, format=format_name,
-        first_day=period.first, last_day=period.last, detail=detail,
+        first_day=period.first, last_day=period.last, detail=detail, rows_total=rows,
         expires_at=None if closing_id else datetime.now(UTC) + KEPT + timedelta(days=1),
     )  # fmt: skip
     same = select(ExportFile.file_id).where(

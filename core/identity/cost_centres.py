@@ -9,12 +9,13 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core.errors import NotFound
+from core.errors import BadInput, NotFound
 from core.identity import audit, names
 from core.identity.access import Actor, require_admin
 from core.identity.limits import Subject
 
 NAME_LENGTH_MAX = 100
+_NO_NAME = "none"  # in addresses it means those without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,4 +128,7 @@ def _cleaned(given: str | None, param: str) -> str | None:
     """What was typed, without surrounding space; nothing is None. Raises errors.BadInput."""
     if given is None or not given.strip():
         return None
-    return names.name(given, param, length_max=NAME_LENGTH_MAX)
+    cleaned = names.name(given, param, length_max=NAME_LENGTH_MAX)
+    if cleaned == _NO_NAME:
+        raise BadInput(f"The {param} cannot be called {cleaned}.", param=param)
+    return cleaned

@@ -133,7 +133,10 @@ def _lines(desk: Desk, found: Sequence[Asked]) -> None:
         line = st.container(horizontal=True, vertical_alignment="center")
         line.markdown(_said(desk, asked), width="stretch")
         if asked.state is State.BUILDING and asked.file is not None:
-            line.badge(f"{asked.file.rows_done:,} rows", icon=":material/hourglass_top:")
+            done, whole = asked.file.rows_done, asked.file.rows_total or 0
+            st.progress(
+                min(1.0, done / whole) if whole else 0.0, text=f"{done:,} of {whole:,} rows"
+            )
         elif asked.state is State.FAILED:
             line.badge("Failed: ask again", icon=":material/error:", color="red")
         else:

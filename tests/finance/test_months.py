@@ -3,12 +3,15 @@ are kept."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import text
 
 from core import db, errors
 from core.finance import months
 from core.finance.months import State
+from core.identity.access import Role
 from core.periods import following_month
 from tests.analytics.using import use
 from tests.factories import TESTS, make_model, make_place
@@ -48,18 +51,25 @@ def test_the_files_of_a_closing_are_those_that_were_built_of_it() -> None:
     use(place.who, make_model(), at=within(place, month))
     closed = close(place, month)
     with db.transaction(TESTS) as session:
-        for state, sha256, size in (("ready", "ab" * 32, 5), ("failed", None, None)):
+        for state, sha256, size, whose in (
+            ("ready", "ab" * 32, 5, "true"), ("ready", "cd" * 32, 7, "false"),
+            ("failed", None, None, "true"),
+        ):  # fmt: skip
             session.execute(
                 text(
                     "insert into app.export_files(tenant_id, file_id, closing_id, kind, format,"
                     " first_day, last_day, detail, state, rows_total, size_bytes, sha256, built_at)"
-                    " values (:t, gen_random_uuid(), :c, 'usage', 'csv', :m, :m, '{}', :s, 1, :z, :h,"
-                    " now())"
+                    " values (:t, gen_random_uuid(), :c, 'usage', 'csv', :m, :m,"
+                    " jsonb_build_object('operators', cast(:o as boolean)), :s, 1, :z, :h, now())"
                 ),
                 {"t": place.tenant_id, "c": closed.closing_id, "m": month, "s": state,
-                 "z": size, "h": sha256},
+                 "z": size, "h": sha256, "o": whose},
             )  # fmt: skip
         (kept,) = months.files(session, TESTS, place.tenant_id, closed.closing_id)
+    buyer = replace(place.who, role=Role.FINANCE)
+    with db.transaction(buyer) as session:  # a team's people have files of their own
+        (own,) = months.files(session, buyer, place.tenant_id, closed.closing_id)
+    assert own.sha256 == "cd" * 32
     assert (kept.kind, kept.format, kept.rows, kept.size_bytes, kept.sha256) == (
         "usage", "csv", 1, 5, "ab" * 32,
     )  # fmt: skip

@@ -162,7 +162,10 @@ def test_other_tenants_subjects_are_as_missing_as_unknown_ones() -> None:
         assert (row.cost_center, row.project) == (None, None)
 
 
-@pytest.mark.parametrize(("center", "param"), [("x" * 101, "cost center"), ("a\nb", "cost center")])
+@pytest.mark.parametrize(
+    ("center", "param"),
+    [("x" * 101, "cost center"), ("a\nb", "cost center"), ("none", "cost center")],
+)
 def test_a_name_that_cannot_stand_in_a_column_is_refused(center: str, param: str) -> None:
     place = make_place(role="admin")
     with pytest.raises(errors.BadInput) as refused:
