@@ -25,10 +25,16 @@ class Scale:
     slice_s: float
     reruns: int
     browser_turns: int
+    events: int
+    export_rows: int
 
 
-FULL = Scale(rounds=3, slice_s=10.0, reruns=50, browser_turns=10)
-QUICK = Scale(rounds=1, slice_s=5.0, reruns=15, browser_turns=3)
+FULL = Scale(
+    rounds=3, slice_s=10.0, reruns=50, browser_turns=10, events=10_000_000, export_rows=1_000_000
+)
+QUICK = Scale(
+    rounds=1, slice_s=5.0, reruns=15, browser_turns=3, events=500_000, export_rows=100_000
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import admission, bars, browser, fakes, ledger, load, processes, product, tabs
+from benchmarks import (
+    admission,
+    bars,
+    browser,
+    fakes,
+    figures,
+    ledger,
+    load,
+    processes,
+    product,
+    tabs,
+)
 from benchmarks.bench import Bench, Rounds
 from benchmarks.quantiles import Quantiles, median
 from benchmarks.sampling import rss_mb
@@ -182,6 +193,8 @@ PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "ledger": money,
     "page": page,
     "browser": chromium,
+    "usage": figures.of_usage,
+    "export": figures.of_export,
 }
 
 _PickAdmission = Callable[[admission.Admission], float]

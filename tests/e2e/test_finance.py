@@ -83,7 +83,6 @@ def explain(tab: Tab) -> Decimal:
     expect(rows(page).get_by_text("anthropic/claude-opus-5.5").first).to_be_visible(
         timeout=PATIENT_MS
     )
-    tab.picture("usage-why")
     assert whole / 20 < sum_of(page) < whole
     return whole
 
