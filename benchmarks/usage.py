@@ -172,10 +172,11 @@ def _on_raw_events() -> Iterator[None]:
 
 # As the owner of the verbs runs them within a settlement.
 _ADD_TO_SUMS = """
-select verbs.add_to_day(e, 1, 0) from app.usage_events e
-where e.tenant_id = %(tenant)s order by e.occurred_at desc offset %(n)s limit 1
+with one as materialized (select e from app.usage_events e
+  where e.tenant_id = %(tenant)s order by e.occurred_at desc offset %(n)s limit 1)
+select verbs.add_to_day(one.e, 1, 0) from one
 """
-_READ_EVENT = _ADD_TO_SUMS.replace("verbs.add_to_day(e, 1, 0)", "e.event_id")
+_READ_EVENT = _ADD_TO_SUMS.replace("verbs.add_to_day(one.e, 1, 0)", "(one.e).event_id")
 _ADD_EVENT = """
 insert into app.usage_events(tenant_id, occurred_at, kind, call_id, user_id, tenant_label_id,
   user_label_id, source, purpose, provider, model_requested, model_served, price_id, prompt_tokens,
@@ -191,6 +192,7 @@ def _statement_ms(dsn: str, statement: str, tenant_id: UUID) -> float:
     times, reads = [], []
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("set session_replication_role = replica")
+        connection.execute("set synchronous_commit = off")  # the settlement's commit is one for all
         connection.execute("set search_path = app, verbs")
         for n in range(500):
             asked = {"tenant": tenant_id, "n": n % 50}
