@@ -59,7 +59,7 @@ class Breakdown:
 def overall(session: Session, who: Actor, selection: Selection) -> Overall:
     """The percentiles of a selection; over all tenants of its last 31 days."""
     period, found = _read(session, who, selection, None)
-    return Overall(period, found[0] if found else Latency(None, 0, None, None))
+    return Overall(period, found[0])
 
 
 def by(
@@ -79,10 +79,11 @@ def _read(
     period = _shown(session, scope, selection.period)
     shown = selection if period == selection.period else selection.within(period)
     source = sources.events(session, scope, shown)
-    value = source.value(group) if group else "null::text"
-    statement = _PERCENTILES.format(
-        value=value, relation=source.relation, condition=source.condition
-    )
+    parts = {"relation": source.relation, "condition": source.condition}
+    if group is None:
+        statement = _OVERALL.format(**parts)
+    else:
+        statement = _BY_PART.format(value=source.value(group), **parts)
     found = session.execute(text(statement), source.bound)
     rows = (
         Latency(row.value, row.calls, _percentiles(row.first), _percentiles(row.whole))
@@ -106,10 +107,25 @@ def _percentiles(found: list[int | None] | None) -> Percentiles | None:
     return Percentiles(*(value for value in found if value is not None))
 
 
-_PERCENTILES = """
-select {value} as value, count(*) as calls,
+_OVERALL = """
+select null::text as value, count(*) as calls,
   percentile_disc(array[0.5, 0.95, 0.99]) within group (order by u.first_token_ms) as first,
   percentile_disc(array[0.5, 0.95, 0.99]) within group (order by u.latency_ms) as whole
 from {relation} where {condition} and u.kind = 'call' and u.outcome not in ('error', 'timeout')
-group by 1 order by 2 desc, 1
+"""
+
+# The times are gathered by part before they are sorted: an ordered aggregate by part would have every
+# row sorted by its part first.
+_BY_PART = """
+with timed as materialized (
+  select {value} as value, count(*) as calls, array_agg(u.first_token_ms) as first,
+    array_agg(u.latency_ms) as whole
+  from {relation} where {condition} and u.kind = 'call' and u.outcome not in ('error', 'timeout')
+  group by 1)
+select value, calls,
+  (select percentile_disc(array[0.5, 0.95, 0.99]) within group (order by ms)
+    from (select unnest(first) as ms) as times) as first,
+  (select percentile_disc(array[0.5, 0.95, 0.99]) within group (order by ms)
+    from (select unnest(whole) as ms) as times) as whole
+from timed order by 2 desc, 1
 """

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from core.catalog import blocks
 from core.catalog.tables import Model, Price, Provider
-from core.catalog.terms import PriceRefused, Terms, read_terms
+from core.catalog.terms import Terms, readable
 from core.errors import ModelForbidden, ModelNotFound, Unavailable
 
 BUILT_IN = "demo/purser"
@@ -201,13 +201,6 @@ def _row(found: Any) -> ModelRow:
         is_built_in=found.development_only,
         expires_on=model.expires_on,
         price_id=model.price_id,
-        terms=_readable(found.terms),
+        # a price that cannot be read makes its own model uncallable, never the list
+        terms=readable(found.terms),
     )
-
-
-def _readable(stored: object) -> Terms | None:
-    """The stored price; one that cannot be read makes its own model uncallable, never the list."""
-    try:
-        return read_terms(stored) if stored is not None else None
-    except PriceRefused:
-        return None

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from core.catalog.listing import Listing, is_free_by_rule
+from core.catalog.passes import Found
 from core.catalog.tables import Model, Price
 from core.catalog.terms import PriceRefused, parse_terms, read_terms, suspicion
 from core.errors import Conflict, NotFound
@@ -46,10 +47,10 @@ class _Known:
 
 def update(
     session: Session, models: Mapping[str, Model], listings: Mapping[str, Listing], now: datetime
-) -> tuple[int, int]:
-    """Add a dated row for each listed price that changed; counts the changed and the held ones.
+) -> list[Found]:
+    """Add a dated row for each listed price that changed; returns what came of each.
 
-    A model's first price counts as neither changed nor, when it is accepted, as held.
+    A model's first price is 'priced', not 'repriced', or 'held' like any other.
     """
     known = _read_known(session, models)
     added = [
@@ -58,13 +59,12 @@ def update(
         if (price := _next_price(session, known[model_id], listing, now)) is not None
     ]
     session.flush()  # gives the prices their ids
-    repriced = 0
+    found = [_found(models[price.model_id], price) for price in added]
     for price in added:
         if price.state == "accepted":
-            repriced += models[price.model_id].price_id is not None
             _apply(models[price.model_id], price)
     session.flush()
-    return repriced, sum(price.state == "held" for price in added)
+    return found
 
 
 def list_held(session: Session) -> list[HeldPrice]:
@@ -132,6 +132,14 @@ def _record(
         session, who, action, f"price:{price.price_id}", before={"terms": before},
         after={"model": price.model_id, "terms": price.terms, "reason": price.reason},
     )  # fmt: skip
+
+
+def _found(model: Model, price: Price) -> Found:
+    """What a new row means for a model that is not yet charged by it."""
+    if price.state == "held":
+        return Found(model.model_id, "held", model.price_id, price.price_id)
+    kind: Literal["priced", "repriced"] = "priced" if model.price_id is None else "repriced"
+    return Found(model.model_id, kind, model.price_id, price.price_id)
 
 
 def _apply(model: Model, price: Price) -> None:

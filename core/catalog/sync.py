@@ -6,7 +6,8 @@ It deletes nothing, overwrites no price, and lets nothing odd apply before an op
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core import db
-from core.catalog import prices
+from core.catalog import passes, prices
 from core.catalog.demo_models import DEMO_MODELS
 from core.catalog.listing import (
     DEMO_PROVIDER,
@@ -27,6 +28,7 @@ from core.catalog.listing import (
     read_id,
     read_row,
 )
+from core.catalog.passes import Found
 from core.catalog.tables import CatalogSync, Model, Provider
 from core.errors import BadInput, Conflict, NotFound
 from core.identity import audit
@@ -70,21 +72,6 @@ class SyncReport:
     would_retire: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """A pass of the past: when, from where, and how many models came of it in which way."""
-
-    provider: str
-    source: str
-    synced_at: datetime
-    seen: int
-    added: int
-    repriced: int
-    held: int
-    retired: int
-    outcome: str
-
-
 @dataclass(slots=True)
 class _Read:
     """The rows, sorted out. `mentioned` also holds the ids of rows that could not be read."""
@@ -106,8 +93,9 @@ def apply(
     """Bring the catalogue of `provider` in line with its list.
 
     A pass that would retire more than a fifth of the active models is held: prices and new models
-    apply, nothing is retired; `retire_any` is an operator's word that the list is right. Raises
-    NotFound for a provider that is not known, BadInput for an absurd number of rows.
+    apply, nothing is retired; `retire_any` is an operator's word that the list is right. Which models
+    changed, and how, is kept in the same transaction. Raises NotFound for a provider that is not
+    known, BadInput for an absurd number of rows.
     """
     if len(rows) > _ROWS_MAX:
         raise BadInput("The model list is too long to be one.")
@@ -121,15 +109,24 @@ def apply(
     is_too_much = len(leaving) * 100 > active * _RETIRED_PERCENT_MAX
     is_held = not read.listings or (is_too_much and not retire_any)
     retiring = set() if is_held else leaving
-    added, returned = _upsert(session, provider, known, read, kept=leaving - retiring, now=now)
+    kept = leaving - retiring
+    added, returned = _upsert(session, provider, known, read, kept=kept, now=now)
     if read.listings:
         _retire(known.values(), read, retiring)
-    repriced, held = prices.update(session, known, read.listings, now)
+    moved = prices.update(session, known, read.listings, now)
+    found = [
+        *(Found(model_id, "would_retire") for model_id in kept),
+        *(Found(model_id, "retired") for model_id in retiring),
+        *(Found(model_id, "returned") for model_id in returned),
+        *_with_prices(known, added, moved),
+    ]
+    counts = Counter(each.kind for each in found)
     report = SyncReport(
-        provider, source, "held" if is_held else "applied", len(read.listings), added, repriced,
-        held, len(retiring), returned, len(read.refusals), len(leaving),
+        provider, source, "held" if is_held else "applied", len(read.listings), counts["added"],
+        counts["repriced"], counts["held"], counts["retired"], counts["returned"],
+        len(read.refusals), len(leaving),
     )  # fmt: skip
-    _record(session, report, now)
+    _record(session, report, found, now)
     return report
 
 
@@ -149,19 +146,6 @@ def sync_from_provider(
                 session, asked_by, "catalog.sync", f"provider:{provider.name}", after=asdict(report)
             )
         return report
-
-
-def history(session: Session, who: Actor, *, limit: int) -> tuple[Pass, ...]:
-    """The latest passes, the newest first, for operators."""
-    require_operator(who)
-    rows = session.scalars(select(CatalogSync).order_by(CatalogSync.sync_id.desc()).limit(limit))
-    return tuple(
-        Pass(
-            row.provider, row.source, row.synced_at, row.seen, row.added, row.repriced, row.held,
-            row.retired, row.outcome,
-        )
-        for row in rows
-    )  # fmt: skip
 
 
 def seed(session: Session, *, development: bool, now: datetime) -> list[SyncReport]:
@@ -264,9 +248,9 @@ def _upsert(
     *,
     kept: set[str],
     now: datetime,
-) -> tuple[int, int]:
-    """Write what the list says of each model; counts the new ones and those that came back."""
-    added = returned = 0
+) -> tuple[set[str], set[str]]:
+    """Write what the list says of each model; the ids of new ones and of those that came back."""
+    added, returned = set(), set()
     for listing in read.listings.values():
         model = known.get(listing.model_id)
         if model is None:
@@ -274,15 +258,26 @@ def _upsert(
             session.add(model)
             known[listing.model_id] = model
             model.active = not listing.is_expired(now.date())
-            added += 1
+            added.add(model.model_id)
         elif _comes_back(model, listing, now):
             model.active = True
-            returned += 1
+            returned.add(model.model_id)
         if listing.model_id not in kept:
             model.expires_on = listing.expires_on
         _describe(model, listing, now)
     session.flush()
     return added, returned
+
+
+def _with_prices(
+    known: dict[str, Model], added: set[str], moved: Iterable[Found]
+) -> Iterator[Found]:
+    """New models, each with its first price in one; then the prices of those known before."""
+    for model_id in added:
+        yield Found(model_id, "added", price_id=known[model_id].price_id)
+    for found in moved:
+        if found.kind != "priced" or found.model_id not in added:
+            yield found
 
 
 def _comes_back(model: Model, listing: Listing, now: datetime) -> bool:
@@ -329,8 +324,8 @@ def _retire(models: Iterable[Model], read: _Read, retiring: set[str]) -> None:
             model.active = False
 
 
-def _record(session: Session, report: SyncReport, now: datetime) -> None:
+def _record(session: Session, report: SyncReport, found: Sequence[Found], now: datetime) -> None:
     counts = {"provider", "source", "seen", "added", "repriced", "held", "retired", "outcome"}
     values = {name: value for name, value in asdict(report).items() if name in counts}
-    session.add(CatalogSync(**values, synced_at=now))
+    passes.record(session, CatalogSync(**values, synced_at=now), found)
     log.info("catalog.synced", **asdict(report))

@@ -101,3 +101,29 @@ class CatalogSync(Base):
     held: Mapped[int]
     retired: Mapped[int]
     outcome: Mapped[str] = mapped_column(Text)
+
+
+class CatalogChange(Base):
+    """What one pass made of one model, with the prices before and after where it is about a price."""
+
+    __tablename__ = "catalog_changes"
+    sync_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(CatalogSync.sync_id, ondelete="CASCADE"), primary_key=True
+    )
+    model_id: Mapped[str] = mapped_column(ForeignKey(Model.model_id), primary_key=True)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    before_price_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(Price.price_id))
+    price_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey(Price.price_id))
+    __table_args__ = (
+        CheckConstraint(
+            "kind in ('would_retire', 'retired', 'held', 'repriced', 'priced', 'returned', 'added')",
+            name="kind",
+        ),
+        CheckConstraint(
+            "kind = 'added' or (price_id is not null) = (kind in ('held', 'repriced', 'priced'))",
+            name="price",
+        ),
+        CheckConstraint(
+            "kind = 'held' or (before_price_id is not null) = (kind = 'repriced')", name="before"
+        ),
+    )

@@ -155,6 +155,14 @@ def read_terms(pricing: object) -> Terms:
     return Terms(Rates(**given), tuple(_read_override(override) for override in overrides))
 
 
+def readable(stored: object) -> Terms | None:
+    """A stored price for showing; None for none, and for one that nobody could charge by."""
+    try:
+        return read_terms(stored) if stored is not None else None
+    except PriceRefused:
+        return None
+
+
 def suspicion(accepted: Terms | None, listed: Terms) -> str | None:
     """Why a listed price must not apply before an operator looked at it; None when it may.
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Numeric,
+    PrimaryKeyConstraint,
     Text,
     UniqueConstraint,
     func,
@@ -25,6 +26,13 @@ from core.db import Base
 from core.identity.tables import ApiKey, Membership, Tenant
 
 _COST_SOURCES = "cost_source in ('provider', 'price_table', 'estimate')"
+# What figures add up, group and filter by: with it the key answers them without the rows themselves.
+_ASKED = (
+    "kind", "user_id", "api_key_id", "cost_center", "project", "source", "purpose", "conversation_id",
+    "provider", "model_served", "prompt_tokens", "cached_tokens", "cache_write_tokens",
+    "completion_tokens", "reasoning_tokens", "list_nusd", "billed_nusd", "outcome", "latency_ms",
+    "first_token_ms",
+)  # fmt: skip
 
 
 class Call(Base):
@@ -107,9 +115,9 @@ class UsageEvent(Base):
     """
 
     __tablename__ = "usage_events"
-    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
-    occurred_at: Mapped[datetime] = mapped_column(primary_key=True)
-    event_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant_id: Mapped[UUID]
+    occurred_at: Mapped[datetime]
+    event_id: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     kind: Mapped[str] = mapped_column(Text)
     call_id: Mapped[UUID]
     adjusts_call_id: Mapped[UUID | None]
@@ -142,12 +150,13 @@ class UsageEvent(Base):
     generation_id: Mapped[str | None] = mapped_column(Text)
     project: Mapped[str | None] = mapped_column(Text)
     __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "occurred_at", "event_id", postgresql_include=_ASKED),
         ForeignKeyConstraint(["tenant_id", "call_id"], [Call.tenant_id, Call.call_id]),
         CheckConstraint("kind in ('call', 'adjustment')", name="kind"),
         CheckConstraint("(kind = 'adjustment') = (adjusts_call_id is not null)", name="adjusts"),
         CheckConstraint(_COST_SOURCES, name="cost_source"),
         Index("usage_events_call_idx", "tenant_id", "call_id"),
-        Index("usage_events_recent_idx", "occurred_at", postgresql_using="brin"),
+        Index("usage_events_recent_idx", "occurred_at", "event_id"),
         Index(
             "usage_events_adjustments_idx",
             "occurred_at",

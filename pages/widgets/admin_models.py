@@ -10,18 +10,16 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from core import db, settings
+from core import db
 from core.analytics import model_use
 from core.analytics.model_use import ModelUse
-from core.catalog import blocks, models, sync, sync_job
+from core.catalog import blocks, models, sync
 from core.catalog.models import ModelRow
-from core.catalog.sync import Pass, SyncReport
 from core.identity.access import Operator, Principal
 from core.money import NANO_PER_USD
-from pages.widgets import acts, admin_prices, admin_team_models, composer, offered, shown
+from pages.widgets import acts, admin_passes, admin_prices, admin_team_models, composer, offered
 from pages.widgets.text import plain
 
-_PASSES = 10
 _UNUSED = ModelUse(0, 0)
 
 
@@ -30,71 +28,9 @@ def draw(who: Principal | Operator, tenant_id: UUID | None) -> None:
     if tenant_id is not None:
         admin_team_models.draw(who, tenant_id)
     elif isinstance(who, Operator):
-        _passes(who)
+        admin_passes.draw(who)
         admin_prices.draw(who)
         _every_model(who)
-
-
-def _passes(operator: Operator) -> None:
-    with db.transaction(operator) as session:
-        passes = sync.history(session, operator, limit=_PASSES)
-    has_provider = settings.current().openrouter_api_key is not None
-    with st.container(border=True):
-        head = st.container(horizontal=True, vertical_alignment="center")
-        head.markdown("**The provider's list**", width="stretch")
-        if head.button(
-            "Sync now", icon=":material/sync:", key="sync_now", disabled=not has_provider
-        ):
-            with st.spinner("Reading the provider's list …"):
-                report = acts.attempt_alone(lambda: sync_job.ask(operator, settings.current()))
-            if report is not None:
-                offered.clear()
-                acts.done(_said(report))
-        if not has_provider:
-            st.caption("No provider is set up here (OPENROUTER_API_KEY): only demo models answer.")
-        elif not passes:
-            st.caption("Never read yet. It is read every hour, or now.")
-        if passes:
-            _passes_table(passes)
-
-
-def _said(report: SyncReport) -> str:
-    said = (
-        f"{report.seen:,} models, {report.added:,} new, {report.repriced:,} repriced,"
-        f" {report.held:,} prices held, {report.retired:,} retired."
-    )
-    if report.outcome == "held":
-        return f"{said} The list was held: {report.would_retire:,} models would have gone."
-    return said
-
-
-def _passes_table(passes: tuple[Pass, ...]) -> None:
-    column = st.column_config
-    counts = ("seen", "added", "repriced", "held", "retired")
-    frame = {
-        "at": pd.to_datetime([row.synced_at for row in passes], utc=True),
-        "provider": [row.provider for row in passes],
-        "source": [row.source for row in passes],
-        **{name: [getattr(row, name) for row in passes] for name in counts},
-        "outcome": [row.outcome for row in passes],
-    }
-    st.dataframe(
-        pd.DataFrame(frame), hide_index=True, key="passes", height="content",
-        alt="Time, provider and counts of each of the latest passes",
-        column_config={
-            "at": column.DatetimeColumn(
-                f"Read ({shown.zone()})", format="MMM D, HH:mm", timezone=shown.zone(), pinned=True
-            ),
-            "provider": "Provider", "source": "From",
-            "seen": column.NumberColumn("Models", format="localized"),
-            "added": column.NumberColumn("New"), "repriced": column.NumberColumn("Repriced"),
-            "held": column.NumberColumn("Held", help="Prices that wait for an operator."),
-            "retired": column.NumberColumn("Retired"),
-            "outcome": column.TextColumn(
-                "Outcome", help="Held: too many models would have gone, so none was retired."
-            ),
-        },
-    )  # fmt: skip
 
 
 def _every_model(operator: Operator) -> None:

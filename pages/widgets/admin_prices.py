@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import streamlit as st
@@ -13,6 +12,7 @@ from sqlalchemy.orm import Session
 from core import db
 from core.catalog import prices
 from core.catalog.prices import HeldPrice
+from core.catalog.terms import readable
 from core.identity.access import Operator
 from pages.widgets import acts, shown
 from pages.widgets.text import plain
@@ -66,13 +66,12 @@ def _reject(session: Session, operator: Operator, price: HeldPrice) -> str:
     return f"Rejected the price of {plain(price.model_name)}."
 
 
-def _rates(terms: Mapping[str, Any] | None) -> str:
+def _rates(stored: Mapping[str, Any] | None) -> str:
     """Prompt and answer price per million tokens, as listed."""
-    if not terms:
+    if not stored:
         return "none"
-    said = []
-    for name, title in (("prompt", "in"), ("completion", "out")):
-        rate = terms.get(name)
-        if isinstance(rate, str):
-            said.append(f"\\${Decimal(rate) * 1_000_000:f} {title}")
-    return f"{' · '.join(said)} per million tokens" if said else "not readable"
+    terms = readable(stored)
+    if terms is None:
+        return "not readable"
+    into, out = terms.prompt_usd_per_million, terms.completion_usd_per_million
+    return f"\\${into:f} in · \\${out:f} out per million tokens"

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from core import db, errors, settings
-from core.catalog import sync, sync_job
+from core.catalog import passes, sync, sync_job
 from core.catalog.listing import read_file
 from core.catalog.providers import ProviderUnreachable
 from tests.catalog.listed import an_operator
@@ -53,7 +53,7 @@ def test_an_operator_who_asks_stands_in_the_log() -> None:
         report = sync_job.ask(who, with_key(upstream.url))
     assert report.seen == 3
     with db.transaction(who) as session:
-        latest = sync.history(session, who, limit=1)[0]
+        latest = passes.history(session, who, limit=1)[0]
     assert (latest.provider, latest.seen, latest.outcome) == ("openrouter", 3, report.outcome)
     acted = ("catalog.sync", "done", f"operator:{who.user_id}", None)
     assert acted in audit_rows("provider:openrouter")
@@ -70,4 +70,4 @@ def test_asking_is_refused_in_words_and_only_operators_may() -> None:
     denied = ("catalog.sync", "denied", f"user:{admin.user_id}", admin.tenant_id)
     assert denied in audit_rows("provider:openrouter")
     with db.transaction(admin) as session, pytest.raises(errors.Forbidden):
-        sync.history(session, admin, limit=1)
+        passes.history(session, admin, limit=1)

@@ -193,6 +193,27 @@ def test_a_held_price_is_decided(operator: Person, open_page: Open) -> None:
     ]
 
 
+def test_a_held_price_that_is_no_number_is_named_and_turned_down(
+    operator: Person, open_page: Open
+) -> None:
+    model = make_model()
+    with db.transaction(SYSTEM) as session:
+        held = Price(
+            model_id=model, state="held", reason="the prompt price is no number",
+            terms={"prompt": "abc", "completion": "-1"}, effective_from=datetime.now(UTC),
+        )  # fmt: skip
+        session.add(held)
+        session.flush()
+        price_id = held.price_id
+    app = open_page(operator, "admin.py", part="Models")
+    assert not app.exception
+    assert "Listed: not readable" in _said(app)
+    app.button(f"reject_{price_id}").click().run()
+    assert not app.exception
+    with db.transaction(SYSTEM) as session:
+        assert session.get_one(Price, price_id).state == "rejected"
+
+
 def test_without_a_provider_there_is_nothing_to_sync(operator: Person, open_page: Open) -> None:
     app = open_page(operator, "admin.py", part="Models")
     assert app.button("sync_now").disabled
