@@ -63,8 +63,8 @@ def read_view(parameters: Parameters) -> tuple[Group, Grain]:
     Raises errors.BadInput.
     """
     return (
-        Group(_one_of(parameters, GROUP_BY, [*Group]) or Group.MODEL),
-        Grain(_one_of(parameters, ROLLUP, [*Grain]) or Grain.DAY),
+        Group(one_of(parameters, GROUP_BY, [*Group]) or Group.MODEL),
+        Grain(one_of(parameters, ROLLUP, [*Grain]) or Grain.DAY),
     )
 
 
@@ -139,9 +139,20 @@ def require_grain(period: Period, grain: Grain) -> Grain:
     return grain
 
 
+def one_of(parameters: Parameters, name: str, choices: Sequence[str]) -> str | None:
+    """The one word of a parameter; None where it is not given.
+
+    Raises errors.BadInput for any other word, and for more than one.
+    """
+    text = _single(parameters, name)
+    if text is not None and text not in choices:
+        raise errors.BadInput(f"{name} is one of {', '.join(choices)}.", param=name)
+    return text
+
+
 def _period(parameters: Parameters, today: date) -> Period:
     first, last = _single(parameters, FROM), _single(parameters, TO)
-    span = _one_of(parameters, SPAN, [*Span])
+    span = one_of(parameters, SPAN, [*Span])
     if first is None and last is None:
         return period_of(Span(span or Span.DAYS_30), today)
     if span is not None:
@@ -211,13 +222,6 @@ def _slot(text: str) -> Slot:
     if found := _SLOT.fullmatch(text):
         return Slot(int(found[1]), int(found[2]))
     raise errors.BadInput("An hour of the week is written as 0-14: Monday, 14:00.", param=SLOT)
-
-
-def _one_of(parameters: Parameters, name: str, choices: Sequence[str]) -> str | None:
-    text = _single(parameters, name)
-    if text is not None and text not in choices:
-        raise errors.BadInput(f"{name} is one of {', '.join(choices)}.", param=name)
-    return text
 
 
 def _single(parameters: Parameters, name: str) -> str | None:

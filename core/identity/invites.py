@@ -1,10 +1,12 @@
 """Invites: a link that gives one person a place in a tenant, once, within a week. Keeps only a link's
-hash, and says the same of one that was used, revoked, is too old or was never made."""
+hash, says the same of one that was used, revoked, is too old or was never made, and gives its holder no
+account that is somebody's already."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import text
@@ -13,7 +15,7 @@ from sqlalchemy.orm import Session
 from core import db, errors, settings
 from core.crypto import new_token, token_hash
 from core.db import new_id
-from core.identity import audit, names, passwords
+from core.identity import audit, names, passwords, sessions
 from core.identity.access import Actor, Principal, Role, require_admin
 
 LIFE = timedelta(days=7)
@@ -23,10 +25,26 @@ ENDED = (
     "This invitation cannot be used: it was used before, was taken back, or is too old."
     " Ask whoever invited you for a new link."
 )
+SIGN_IN_FIRST = (
+    "This e-mail has an account without a password. Sign in as you always do, and open the link again."
+    " Who has no way to sign in asks the operators of this platform."
+)
 _NAME_LENGTH_MAX = 200
 _TOKEN_LENGTH_MAX = 100
 _UNLIMITED = 2**31 - 1
 _NO_INVITE = "There is no such invitation."
+
+
+class Proof(StrEnum):
+    """What whoever holds a link shows, to be the person it is for, unless they are signed in as them.
+
+    NEW: nobody has this e-mail, or only an account nobody ever used; they choose a password. PASSWORD:
+    the one they have. SESSION: they have none, so nothing but being signed in will do.
+    """
+
+    NEW = "new"
+    PASSWORD = "password"  # noqa: S105 - a word, no secret
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +76,15 @@ class IssuedInvite:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a usable link says to whoever holds it. `is_known`: the e-mail is a person's already, who
-    accepts with their password; `is_member`: that person has an active place there."""
+    """What a usable link says to whoever holds it. `is_member`: the person it is for has an active place
+    there already."""
 
     tenant_id: UUID
     tenant_name: str
     email: str
     role: Role
     expires_at: datetime
-    is_known: bool
+    proof: Proof
     is_member: bool
 
 
@@ -137,7 +155,9 @@ def opened(token: str) -> Opened | None:
     if not 0 < len(token) <= _TOKEN_LENGTH_MAX:
         return None
     row = db.current().call("select * from verbs.invite_of(%s)", (token_hash(token),))
-    return None if row is None else Opened(**(row | {"role": Role(row["role"])}))
+    if row is None:
+        return None
+    return Opened(**(row | {"role": Role(row["role"]), "proof": Proof(row["proof"])}))
 
 
 def accept(token: str, password: str, *, name: str = "", address: str | None = None) -> UUID:
@@ -146,15 +166,31 @@ def accept(token: str, password: str, *, name: str = "", address: str | None = N
 
     Raises errors.NotFound for a link that cannot be used; errors.BadInput for a password that is
     wrong or, of a new person, against the rules, which uses nothing up; errors.Conflict where the
-    e-mail became somebody's meanwhile.
+    person has no password and signs in otherwise, or where the e-mail became somebody's meanwhile.
     """
-    found = opened(token)
-    if found is None:
-        raise errors.NotFound(ENDED)
-    if found.is_known:
-        return _use(token, _proven(found.email, password, address), "", None)
-    cleaned = names.name(name, "name", length_max=_NAME_LENGTH_MAX)
-    return _use(token, new_id(), cleaned, passwords.hash_password(password))
+    found = _usable(token)
+    match found.proof:
+        case Proof.SESSION:
+            raise errors.Conflict(SIGN_IN_FIRST)
+        case Proof.PASSWORD:
+            return _use(token, _proven(found.email, password, address), "", None)
+        case Proof.NEW:
+            cleaned = names.name(name, "name", length_max=_NAME_LENGTH_MAX)
+            return _use(token, new_id(), cleaned, passwords.hash_password(password))
+
+
+def accept_as(token: str, session_token: str | None) -> UUID:
+    """Use a link as whoever is signed in with `session_token`: being them is proof enough.
+
+    Raises errors.NotSignedIn for a session that has ended, errors.NotFound for a link that cannot be
+    used, errors.Forbidden for one that is for another e-mail; none of them uses it up.
+    """
+    signed_in = sessions.who(session_token)
+    if signed_in is None:
+        raise errors.NotSignedIn("Please sign in.")
+    if _usable(token).email != signed_in.who.email:
+        raise errors.Forbidden("This invitation is for another e-mail than yours.")
+    return _use(token, signed_in.user_id, "", None)
 
 
 _MAKE = """
@@ -175,6 +211,13 @@ def _refuse(outcome: str) -> None:
         raise errors.NotFound("There is no such tenant.")
 
 
+def _usable(token: str) -> Opened:
+    found = opened(token)
+    if found is None:
+        raise errors.NotFound(ENDED)
+    return found
+
+
 def _proven(email: str, password: str, address: str | None) -> UUID:
     user_id = passwords.verify(email, password, address)
     if user_id is None:
@@ -187,14 +230,14 @@ def _proven(email: str, password: str, address: str | None) -> UUID:
 
 def _use(token: str, user_id: UUID, name: str, password_hash: str | None) -> UUID:
     row = db.current().call(
-        "select verbs.accept_invite(%s, %s, %s, %s, %s) as code",
+        "select * from verbs.accept_invite(%s, %s, %s, %s, %s)",
         (token_hash(token), user_id, name, password_hash, new_id()),
     )
-    code = row["code"] if row else "ended"
-    if code == "ended":
+    if row is None or row["code"] == "ended":
         raise errors.NotFound(ENDED)
-    if code == "known":
+    if row["code"] == "known":
         raise errors.Conflict(
-            "Somebody has an account with this e-mail by now: accept with its password."
+            "Somebody has an account with this e-mail by now. Open the link again to accept as them."
         )
-    return user_id
+    accepted_by: UUID = row["person"]
+    return accepted_by

@@ -169,11 +169,28 @@ begin
   return found;
 end $$;
 
--- The link of a hash while it can be used; nothing for any other, whatever is wrong with it.
+-- Whether an account is still nobody's: made by hand, without a password, without a place in any tenant
+-- (an ended one holds chats), without operator's rights, never signed in by any door. Only such a one may
+-- get its first password from whoever holds a link: links are made by tenants' admins, and an account with
+-- anything behind it would be theirs. Whatever else comes to identify a person counts here too.
+create function is_unclaimed(p_user uuid) returns boolean
+language sql stable set search_path = app, verbs, pg_temp as $$
+  select exists (select from users u
+      where u.user_id = p_user and u.status = 'active' and u.password_hash is null)
+    and not exists (select from memberships m where m.user_id = p_user)
+    and not exists (select from operators o where o.user_id = p_user)
+    and not exists (select from sessions s where s.user_id = p_user)
+    and not exists (select from tickets t where t.user_id = p_user);
+$$;
+
+-- The link of a hash while it can be used; nothing for any other, whatever is wrong with it. `proof` is
+-- what its holder shows: 'new' chooses a password, a person who has one gives it, others are signed in.
 create function invite_of(p_hash bytea) returns table(tenant_id uuid, tenant_name text, email text,
-  role text, expires_at timestamptz, is_known boolean, is_member boolean)
+  role text, expires_at timestamptz, proof text, is_member boolean)
 language sql stable security definer set search_path = app, verbs, pg_temp as $$
-  select t.tenant_id, t.name, i.email, i.role, i.expires_at, u.user_id is not null,
+  select t.tenant_id, t.name, i.email, i.role, i.expires_at,
+      case when u.user_id is null or is_unclaimed(u.user_id) then 'new'
+        when u.password_hash is not null then 'password' else 'session' end,
       m.status is not distinct from 'active'
     from invites i join tenants t on t.tenant_id = i.of_tenant and t.status = 'active'
     left join users u on u.email = i.email
@@ -183,43 +200,56 @@ language sql stable security definer set search_path = app, verbs, pg_temp as $$
 $$;
 
 -- Uses a link, once: the second of two that come at once waits for the first and finds it used. With
--- p_password_hash p_user is made for its e-mail, else they are who proved to be that person. A place
--- that was ended is renewed with the invited role; one that is active stays as it is. Returns 'ok',
--- 'ended', or 'known' where somebody got this e-mail meanwhile.
-create function accept_invite(p_hash bytea, p_user uuid, p_name text, p_password_hash text, p_label uuid)
-returns text
+-- p_password_hash p_user is made for its e-mail, or an unclaimed account of that e-mail becomes theirs;
+-- else p_user is who proved to be that person. The account's lock holds off whatever would claim it
+-- meanwhile: a place, a session, a password. A place that was ended is renewed with the invited role;
+-- one that is active stays as it is. `code` is 'ok', 'ended', or 'known' where the e-mail is somebody's.
+create function accept_invite(p_hash bytea, p_user uuid, p_name text, p_password_hash text,
+  p_label uuid, out code text, out person uuid)
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
-declare i invites; place memberships;
+declare i invites; place memberships; is_new boolean := false;
 begin
+  code := 'ended';
   select v.* into i from invites v join tenants t on t.tenant_id = v.of_tenant and t.status = 'active'
     where v.invite_hash = p_hash and v.accepted_at is null and v.revoked_at is null
       and v.expires_at > now() for update of v;
-  if not found then return 'ended'; end if;
+  if not found then return; end if;
   if p_password_hash is not null then
     insert into users(user_id, email, name, password_hash, status)
       values (p_user, i.email, p_name, p_password_hash, 'active') on conflict do nothing;
-    if not found then return 'known'; end if;
+    is_new := found;
+    person := p_user;
+    if not is_new then
+      select u.user_id into person from users u where u.email = i.email for update;
+      if not is_unclaimed(person) then
+        code := 'known';
+        person := null;
+        return;
+      end if;
+      update users u set name = p_name, password_hash = p_password_hash where u.user_id = person;
+    end if;
   else
-    perform from users u where u.user_id = p_user and u.email = i.email and u.status = 'active';
-    if not found then return 'ended'; end if;
+    select u.user_id into person from users u
+      where u.user_id = p_user and u.email = i.email and u.status = 'active';
+    if not found then return; end if;
   end if;
   select * into place from memberships m
-    where m.tenant_id = i.of_tenant and m.user_id = p_user for no key update;
+    where m.tenant_id = i.of_tenant and m.user_id = person for no key update;
   if not found then
-    perform join_tenant(i.of_tenant, p_user, i.role, null, p_label);
+    perform join_tenant(i.of_tenant, person, i.role, null, p_label);
   elsif place.status <> 'active' then
     update memberships m set role = i.role, status = 'active'
-      where m.tenant_id = i.of_tenant and m.user_id = p_user;
+      where m.tenant_id = i.of_tenant and m.user_id = person;
   end if;
   update invites v set accepted_at = now() where v.invite_hash = p_hash;
   insert into audit_log(actor, of_tenant, action, object, outcome, before, after)
-    values ('user:' || p_user, i.of_tenant, 'invite.accept', 'invite:' || i.invite_id, 'done',
+    values ('user:' || person, i.of_tenant, 'invite.accept', 'invite:' || i.invite_id, 'done',
       case when place.role is not null then
         jsonb_build_object('role', place.role, 'status', place.status) end,
-      jsonb_build_object('user_id', p_user, 'role',
+      jsonb_build_object('user_id', person, 'role',
         case when place.status = 'active' then place.role else i.role end,
-        'new_person', p_password_hash is not null));
-  return 'ok';
+        'new_person', is_new, 'first_password', p_password_hash is not null));
+  code := 'ok';
 end $$;
 
 -- ---- limits of people and keys (the jobs role: of tenants too)

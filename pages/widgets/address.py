@@ -1,5 +1,6 @@
-"""The page's address as the person sees it: which conversation `?c=` names, which invitation
-`?invite=` opens. It is typed by anybody, so it is words only until the core finds them for whoever asks."""
+"""The page's address as the person sees it: which conversation `?c=` names, which tenant `?tenant=`,
+which invitation `?invite=` opens. It is typed by anybody, so it is words only until the core finds them
+for whoever asks."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from uuid import UUID
 
 import streamlit as st
 
-_NAME, _INVITE = "c", "invite"
+_NAME, _TENANT, _INVITE = "c", "tenant", "invite"
 
 
 def asked() -> str:
@@ -17,10 +18,7 @@ def asked() -> str:
 
 def conversation_id() -> UUID | None:
     """The id that `?c=` holds; None for none and for what is no id."""
-    try:
-        return UUID(asked())
-    except ValueError:
-        return None
+    return _id(asked())
 
 
 def open_conversation(conversation_id: UUID | str) -> None:
@@ -34,6 +32,24 @@ def open_none() -> None:
     st.query_params.pop(_NAME, None)
 
 
+def tenant() -> str:
+    """What `?tenant=` says, whatever it is; empty for none."""
+    return str(st.query_params.get(_TENANT, ""))
+
+
+def tenant_id() -> UUID | None:
+    """The id that `?tenant=` holds; None for none and for what is no id."""
+    return _id(tenant())
+
+
+def open_tenant(tenant_id: UUID | None) -> None:
+    """Make the address that of a tenant; None of none."""
+    if tenant_id is None:
+        st.query_params.pop(_TENANT, None)
+    elif tenant() != str(tenant_id):
+        st.query_params[_TENANT] = str(tenant_id)
+
+
 def invite() -> str:
     """The token that `?invite=` holds; empty for none."""
     return str(st.query_params.get(_INVITE, ""))
@@ -42,3 +58,10 @@ def invite() -> str:
 def forget_invite() -> None:
     """Take the token out of the address."""
     st.query_params.pop(_INVITE, None)
+
+
+def _id(said: str) -> UUID | None:
+    try:
+        return UUID(said)
+    except ValueError:
+        return None

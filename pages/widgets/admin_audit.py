@@ -23,7 +23,7 @@ from core.identity import audit, members, tenants, zones
 from core.identity.access import Operator, Principal
 from core.identity.audit import Entry, Outcome
 from core.periods import last_days
-from pages.widgets import acts, paging, shown
+from pages.widgets import acts, paging, shown, tenant_pick
 from pages.widgets import session as tab
 
 _PAGE = 50
@@ -52,7 +52,7 @@ def draw(who: Principal | Operator) -> None:
             "Search", key="audit_words", width=200, placeholder="Act, object, person",
         )  # fmt: skip
         _export(who, tenant_id, head)
-        _exported(who, places)
+        _exported(who)
         selection = repr((tenant_id, outcome, words))
         passed: tuple[int, ...] = paging.trail(_LIST, selection)
         named = places | people
@@ -100,7 +100,7 @@ def _ask(
     )
 
 
-def _exported(who: Principal | Operator, places: Mapping[UUID, str]) -> None:
+def _exported(who: Principal | Operator) -> None:
     """The file asked for last in this tab, or where it will be."""
     export_id = tab.holds(_ASKED)
     if not isinstance(export_id, UUID):
@@ -123,8 +123,8 @@ def _exported(who: Principal | Operator, places: Mapping[UUID, str]) -> None:
         else f"The audit log of {days} is being made; a notice tells when it is ready.",
         width="stretch",
     )
-    place = places.get(asked.tenant_id) if asked.tenant_id and isinstance(who, Operator) else None
-    whose = {"tenant": place} if place else {}
+    of_one = isinstance(who, Operator) and asked.tenant_id is not None
+    whose = {"tenant": str(asked.tenant_id)} if of_one else {}
     line.link_button(
         "Exports", f"/finance?{urlencode({'part': 'Exports', **whose})}",
         icon=":material/open_in_new:",
@@ -145,7 +145,8 @@ def _names(who: Principal | Operator) -> tuple[dict[UUID, str], dict[UUID, str]]
             return {who.tenant_id: who.tenant_name}, {p.user_id: p.email for p in found}
         every = tenants.every_tenant(session, who)
     people = {person.user_id: person.email for entry in every for person in entry.members}
-    return {entry.tenant_id: entry.name for entry in every}, people | {who.user_id: who.email}
+    places = tenant_pick.titles({entry.tenant_id: entry.name for entry in every})
+    return places, people | {who.user_id: who.email}
 
 
 def _table(rows: tuple[Entry, ...], places: Mapping[UUID, str], named: Mapping[UUID, str]) -> None:

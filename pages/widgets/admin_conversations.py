@@ -18,7 +18,7 @@ from core.analytics.selection import Group, Selection
 from core.identity import tenants
 from core.identity.access import Operator, Principal
 from core.periods import last_days
-from pages.widgets import paging, shown
+from pages.widgets import paging, shown, tenant_pick
 
 _DAYS = {"7 days": 7, "30 days": 30, "90 days": 90}
 _LINES = 50
@@ -64,7 +64,8 @@ def _places(who: Principal | Operator) -> dict[UUID, str]:
     if isinstance(who, Principal):
         return {}
     with db.transaction(who) as session:
-        return {entry.tenant_id: entry.name for entry in tenants.every_tenant(session, who)}
+        every = tenants.every_tenant(session, who)
+    return tenant_pick.titles({entry.tenant_id: entry.name for entry in every})
 
 
 def _table(rows: tuple[Metadata, ...], places: Mapping[UUID, str]) -> None:

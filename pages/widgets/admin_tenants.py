@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from urllib.parse import urlencode
 from uuid import UUID
@@ -23,7 +22,14 @@ from core.identity.limits import Subject
 from core.identity.tenants import MODES
 from core.money import NANO_PER_USD, parse_usd, show
 from core.periods import month_of
-from pages.widgets import acts, admin_approvals, admin_settings, admin_tenant, shown
+from pages.widgets import (
+    acts,
+    admin_approvals,
+    admin_settings,
+    admin_tenant,
+    shown,
+    tenant_pick,
+)
 from pages.widgets.text import plain
 
 _NEARLY_PERCENT, _FULL_PERCENT = 80, 100
@@ -146,18 +152,12 @@ def _state(row: TenantRow) -> str:
 
 def _open(operator: Operator, rows: tuple[TenantRow, ...]) -> None:
     by_id = {row.tenant_id: row for row in rows}
-    names = Counter(row.name for row in rows)
-    chosen = st.selectbox(
-        "Open a tenant", list(by_id), index=None, key="tenant", bind="query-params",
-        format_func=lambda of: _title(by_id[of], names), placeholder="Choose or type a name",
+    chosen = tenant_pick.draw(
+        st.container(), "Open a tenant", {of: row.name for of, row in by_id.items()},
+        placeholder="Choose or type a name",
     )  # fmt: skip
     if chosen is not None:
         admin_tenant.draw(operator, by_id[chosen])
-
-
-def _title(row: TenantRow, names: Counter[str]) -> str:
-    """The tenant's name, with the end of its id where several bear it."""
-    return row.name if names[row.name] == 1 else f"{row.name} ({row.tenant_id.hex[-6:]})"
 
 
 def _new(

@@ -16,7 +16,7 @@ from core.finance.bills.imports import Imported, Waiting
 from core.finance.bills.rows import less, total
 from core.identity.access import Operator
 from core.money import ceil_nusd
-from pages.widgets import acts, shown
+from pages.widgets import acts, shown, tenant_pick
 
 _SHOWN = 200
 _STATES = {"different": "another amount", "unrecorded": "not recorded"}
@@ -38,7 +38,7 @@ def draw(operator: Operator) -> None:
             f"Import {len(lines):,} lines", icon=":material/playlist_add_check:",
             key=acts.fresh("bill_import"),
         ):  # fmt: skip
-            _import(operator, lines, dict(bearers))
+            _import(operator, lines, tenant_pick.titles(dict(bearers)))
         with head.popover("Not ours", icon=":material/delete:", key=acts.fresh("bill_not_ours")):
             _put_away(operator, lines)
         _table(lines[:_SHOWN])

@@ -3,7 +3,6 @@ the address, or of all. Also what several of its parts draw in the same way."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,13 +18,13 @@ from core.finance import months
 from core.finance.months import Month, State
 from core.identity import members, tenants, zones
 from core.identity.access import Operator, Principal, Role, SignedIn
-from core.identity.tenants import TenantEntry
 from core.periods import Period, month_of
 from pages.widgets import session as tab
+from pages.widgets import tenant_pick
 from pages.widgets.text import plain
 
 Who: TypeAlias = Principal | Operator
-TENANT, MONTH = "tenant", "month"
+MONTH = "month"
 _MONTHS_BACK = 24
 
 
@@ -76,13 +75,12 @@ def _of_operator(operator: Operator) -> Desk:
         entries = {entry.tenant_id: entry for entry in tenants.every_tenant(session, operator)}
     head = st.container(horizontal=True, vertical_alignment="bottom")
     head.header("Finance", anchor=False, width="stretch")
-    titles = _titles(entries)
-    chosen = head.selectbox(
-        "Tenant", list(entries), index=None, key=TENANT, bind="query-params", width=260,
-        format_func=lambda of: titles.get(of, str(of)), placeholder="All tenants",
+    chosen = tenant_pick.draw(
+        head, "Tenant", {of: entry.name for of, entry in entries.items()},
+        placeholder="All tenants", width=260,
     )  # fmt: skip
     names = {f"operator:{operator.user_id}": operator.name or operator.email}
-    entry = entries.get(chosen) if isinstance(chosen, UUID) else None
+    entry = entries[chosen] if chosen else None
     if entry is None:
         st.caption("The books of **all tenants**, in USD. Days and months are each tenant's own.")
         return Desk(operator, None, "all tenants", "UTC", datetime.now(UTC).date(), names)
@@ -94,15 +92,6 @@ def _of_operator(operator: Operator) -> Desk:
     )
     names |= {f"user:{person.user_id}": person.name or person.email for person in entry.members}
     return Desk(operator, entry.tenant_id, entry.name, entry.time_zone, today, names)
-
-
-def _titles(entries: Mapping[UUID, TenantEntry]) -> dict[UUID, str]:
-    """What each tenant is called, with the end of its id where several bear a name."""
-    names = Counter(entry.name for entry in entries.values())
-    return {
-        of: entry.name if names[entry.name] == 1 else f"{entry.name} ({of.hex[-6:]})"
-        for of, entry in entries.items()
-    }
 
 
 def months_of(desk: Desk) -> tuple[Month, ...]:

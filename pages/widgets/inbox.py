@@ -162,7 +162,7 @@ def _at(who: Principal | Operator, told: Told) -> str:
 def _way(who: Principal | Operator, told: Told) -> _Way | None:
     """The page where a notice can be followed up; None where its reader has no such page."""
     role = who.role if isinstance(who, Principal) else None
-    tenant = {} if role else {"tenant": told.tenant_name or ""}
+    tenant = {"tenant": str(told.tenant_id)} if role is None and told.tenant_id else {}
     match told.kind:
         case "conversation.dear" if role in (Role.ADMIN, None):
             return _Way("admin", "Conversations", {

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core import errors
+from core import db, errors
 from core.identity import invites, passwords, sessions
 from core.identity.access import SignedIn
-from core.identity.invites import Opened
+from core.identity.invites import Opened, Proof
 from pages.widgets import address, exchange, refusals
+from pages.widgets import session as tab
 from pages.widgets.shown import moment
 from pages.widgets.text import plain
 
@@ -18,7 +19,7 @@ _ICON = ":material/mail:"
 
 
 def draw(found: SignedIn | None) -> bool:
-    """Draw what the address' invitation says; False where the sign-in is to be drawn as ever."""
+    """Draw what the address' invitation says; False where the sign-in is to be drawn below it."""
     token = address.invite()
     if not token:
         return False
@@ -33,13 +34,11 @@ def draw(found: SignedIn | None) -> bool:
             f"**{plain(opened.email)}** is invited as **{opened.role}**."
             f" The link is good once, until {moment(opened.expires_at)}."
         )
-        if found is not None and found.who.email != opened.email:
-            st.caption(f"You are signed in as {plain(found.who.email)}: accepting ends that here.")
-        _form(token, opened)
+        _way_in(token, opened, found)
         if found is not None and st.button("Not now", type="tertiary", key="invite_later"):
             address.forget_invite()
             st.rerun()
-    return True
+    return found is not None or opened.proof is not Proof.SESSION
 
 
 def _say(sentence: str, found: SignedIn | None) -> None:
@@ -52,9 +51,25 @@ def _member_already(opened: Opened) -> str:
     return f"{plain(opened.email)} is a member of {plain(opened.tenant_name)} already: sign in as ever."
 
 
+def _way_in(token: str, opened: Opened, found: SignedIn | None) -> None:
+    if found is not None and found.who.email == opened.email:
+        st.caption("You are signed in as this person: nothing else is asked.")
+        if st.button("Accept", type="primary", key="invite_accept_as"):
+            _accept_as(token, opened, found)
+        return
+    if opened.proof is Proof.SESSION:
+        st.info(invites.SIGN_IN_FIRST, icon=":material/login:")
+        if found is not None:
+            st.caption(f"You are signed in as {plain(found.who.email)}: sign out there first.")
+        return
+    if found is not None:
+        st.caption(f"You are signed in as {plain(found.who.email)}: accepting ends that here.")
+    _form(token, opened)
+
+
 def _form(token: str, opened: Opened) -> None:
     with st.form("invite_accept", border=False):
-        if opened.is_known:
+        if opened.proof is Proof.PASSWORD:
             st.caption("You have an account: its password lets you in, and stays as it is.")
             name, again = "", None
             password = _password("Password", "invite_password", "current-password")
@@ -79,3 +94,16 @@ def _accept(token: str, opened: Opened, name: str, password: str, again: str | N
         exchange.sign_in(ticket, to="/")
     except errors.Refusal as refusal:
         refusals.show(refusal)
+
+
+def _accept_as(token: str, opened: Opened, found: SignedIn) -> None:
+    """Accept as whoever is signed in, whose session then works in that team."""
+    try:
+        invites.accept_as(token, tab.token())
+        with db.transaction(found.who) as session:
+            sessions.choose_tenant(session, found, opened.tenant_id)
+    except errors.Refusal as refusal:
+        refusals.show(refusal)
+        return
+    address.forget_invite()
+    st.rerun()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from enum import StrEnum
 
 import streamlit as st
 
@@ -16,7 +17,8 @@ from core.analytics.details import Key, Order
 from core.analytics.parameters import FROM, HOUR, SLOT, SPAN, TO, Span
 from core.analytics.selection import Grain, Group, Selection
 
-_PREFIX, _ON, _REST, _SORT = "open_", "open", "open_rest", "sort"
+_PREFIX, _ON, _REST = "open_", "open", "open_rest"
+_SORT, _CHANGES = "sort", "changes"
 _PERIOD = (SPAN, FROM, TO)
 _NARROWING = frozenset({FROM, TO, HOUR, SLOT, *Group})
 _ASKED = (*_PERIOD, HOUR, SLOT, parameters.GROUP_BY, parameters.ROLLUP, *Group)
@@ -24,6 +26,14 @@ _OF_REST = re.compile(r"([a-z_]{3,12})-([1-9][0-9]?)", re.ASCII)
 _UP = "-up"
 NEWEST = Order()
 Words = Mapping[str, Sequence[str]]
+
+
+class Ranking(StrEnum):
+    """What stands first among what changed: the largest rise, the largest fall, or the dearest."""
+
+    RISE = "rise"
+    FALL = "fall"
+    COST = "cost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +56,15 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What an address asks to see. `span` is the preset that the period moves with, if any."""
+    """What an address asks to see. `span` is the preset that the period moves with, if any; `order` is
+    that of the rows, `ranking` that of what changed."""
 
     selection: Selection
     span: Span | None
     group: Group
     grain: Grain
     order: Order = NEWEST
+    ranking: Ranking = Ranking.RISE
     opened: Opened | None = None
 
 
@@ -64,7 +76,9 @@ def read(today: date) -> View:
     selection = parameters.read(asked, today)
     parameters.require_grain(selection.period, grain)
     span = None if FROM in asked else Span(asked.get(SPAN, [Span.DAYS_30])[0])
-    return View(selection, span, group, grain, _order(words), _opened(words, asked, today))
+    ranking = Ranking(parameters.one_of(words, _CHANGES, [*Ranking]) or Ranking.RISE)
+    opened = _opened(words, asked, today)
+    return View(selection, span, group, grain, _order(words), ranking, opened)
 
 
 def show(view: View) -> None:
@@ -102,14 +116,26 @@ def reorder(order: Order) -> None:
         st.query_params[_SORT] = _order_said(order)
 
 
+def rank(ranking: Ranking) -> None:
+    """Put what changed in another order."""
+    if ranking is Ranking.RISE:
+        st.query_params.pop(_CHANGES, None)
+    else:
+        st.query_params[_CHANGES] = ranking.value
+
+
 def start_over() -> None:
     """Make the address that of the page as it is at first."""
     st.query_params.clear()
 
 
 def mark() -> str:
-    """The address as part of a widget's key: with another view the widget starts anew."""
-    return repr([(name, st.query_params.get_all(name)) for name in sorted(st.query_params)])
+    """The address as part of a widget's key: with another view the widget starts anew.
+
+    What stands first among what changed is no other view: nothing else is drawn anew for it.
+    """
+    names = sorted(name for name in st.query_params if name != _CHANGES)
+    return repr([(name, st.query_params.get_all(name)) for name in names])
 
 
 def _written(view: View) -> dict[str, list[str]]:
@@ -121,6 +147,8 @@ def _written(view: View) -> dict[str, list[str]]:
         del words[SPAN]
     if view.order != NEWEST:
         words[_SORT] = [_order_said(view.order)]
+    if view.ranking is not Ranking.RISE:
+        words[_CHANGES] = [view.ranking.value]
     return words
 
 
@@ -129,11 +157,9 @@ def _order_said(order: Order) -> str:
 
 
 def _order(words: Words) -> Order:
-    word = (words.get(_SORT) or [Key.TIME.value])[0]
-    key = word.removesuffix(_UP)
-    if key not in [*Key]:
-        raise errors.BadInput(f"sort is one of {', '.join(Key)}.", param=_SORT)
-    return Order(Key(key), descending=not word.endswith(_UP))
+    known = [word for key in Key for word in (key.value, key.value + _UP)]
+    word = parameters.one_of(words, _SORT, known) or Key.TIME.value
+    return Order(Key(word.removesuffix(_UP)), descending=not word.endswith(_UP))
 
 
 def _opened(words: Words, asked: Words, today: date) -> Opened | None:

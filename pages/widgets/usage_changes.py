@@ -15,12 +15,16 @@ from core.analytics.selection import Group, Selection, Value
 from pages.widgets import cached, shown, usage_address, usage_chart
 from pages.widgets import session as tab
 from pages.widgets.text import plain
+from pages.widgets.usage_address import Ranking
 from pages.widgets.usage_metrics import change
 from pages.widgets.usage_view import GROUPS, Sight, called, days
 
 CHANGES = "changes"
-_COST, _RISE, _FALL = "Cost", "Difference", "Fall"
-_SORTS = {_COST: "Dearest first", _RISE: "Largest rise first", _FALL: "Largest fall first"}
+_SORT = "usage_changes_sort"
+_SORTS = {
+    Ranking.COST: "Dearest first", Ranking.RISE: "Largest rise first",
+    Ranking.FALL: "Largest fall first",
+}  # fmt: skip
 _ROWS_MAX, _SHOWN_MAX, _SHORT_MAX = 200, 10, 8
 
 
@@ -40,28 +44,39 @@ class Change:
         return self.cost_nusd - self.before_nusd
 
 
-@st.fragment(parallel=True)
 def draw(sight: Sight) -> None:
     """The whole table, of the view's group."""
-    group = sight.view.group
+    tab.keep(_SORT, sight.view.ranking)
+    _card(sight)
+
+
+@st.fragment(parallel=True)
+def _card(sight: Sight) -> None:
+    group, ranking = sight.view.group, sight.view.ranking
     with usage_chart.card(f"What changed, by {GROUPS[group]}", _words(sight)):
-        sort = st.segmented_control(
-            "Order", list(_SORTS), default=_RISE, required=True, key="usage_changes_sort",
-            format_func=lambda sort: _SORTS[sort], label_visibility="collapsed", on_change=st.rerun,
+        st.segmented_control(
+            "Order", list(_SORTS), required=True, key=_SORT, label_visibility="collapsed",
+            format_func=lambda ranking: _SORTS[ranking], on_change=_rank, args=(ranking,),
         )  # fmt: skip
         with usage_chart.waiting(200):
             found = of(sight, sight.selection, sight.before, group)
-        ordered = _ordered(found, sort or _RISE)[:_ROWS_MAX]
-        _table(sight, ordered, group, sight.selection, CHANGES, f"{CHANGES}_{sort}")
+        ordered = _ordered(found, ranking)[:_ROWS_MAX]
+        _table(sight, ordered, group, sight.selection, CHANGES, f"{CHANGES}_{ranking}")
         if len(found) > len(ordered):
             st.caption(f"{len(found) - len(ordered):,} more are left out here.")
+
+
+def _rank(ranking: Ranking) -> None:
+    """Make the address that of the chosen order; `ranking` is the one so far."""
+    usage_address.rank(tab.recall(_SORT, ranking))
+    st.rerun()
 
 
 def within(sight: Sight, on: str, opened: Selection, group: Group) -> None:
     """What an opened figure is made of, in short; each part opens in its turn."""
     is_whole = opened.period == sight.selection.period
     before = opened.within(sight.before.period if is_whole else opened.period.before)
-    found = _ordered(of(sight, opened, before, group), _COST)[:_SHORT_MAX]
+    found = _ordered(of(sight, opened, before, group), Ranking.COST)[:_SHORT_MAX]
     if len(found) > 1:
         st.caption(f"By {GROUPS[group]}, beside {plain(days(before.period))}")
         _table(sight, found, group, opened, on, "within")
@@ -102,13 +117,13 @@ def _table(
     )  # fmt: skip
 
 
-def _ordered(found: list[Change], sort: str) -> list[Change]:
+def _ordered(found: list[Change], ranking: Ranking) -> list[Change]:
     by = {
-        _COST: lambda change: -change.cost_nusd,
-        _RISE: lambda change: -change.difference_nusd,
-        _FALL: lambda change: change.difference_nusd,
+        Ranking.COST: lambda change: -change.cost_nusd,
+        Ranking.RISE: lambda change: -change.difference_nusd,
+        Ranking.FALL: lambda change: change.difference_nusd,
     }
-    return sorted(found, key=by[sort])
+    return sorted(found, key=by[ranking])
 
 
 def _chosen(key: str, ordered: list[Change]) -> Change | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core import errors
 from core.analytics import parameters
-from core.analytics.parameters import Span, read, read_view, write
+from core.analytics.parameters import Span, one_of, read, read_view, write
 from core.analytics.selection import IDS, Grain, Group, Selection, Slot
 from core.periods import Period
 
@@ -54,6 +54,17 @@ def test_days_and_filters_are_read_and_unknown_names_are_left_to_the_caller() ->
         Group.USER: (ID,), Group.MODEL: ("a/b", "c/d"), Group.COST_CENTER: (None, "4711"),
         Group.SOURCE: ("api",),
     }  # fmt: skip
+
+
+def test_one_word_of_a_few_is_read_and_no_other() -> None:
+    choices = ("rise", "fall")
+    assert one_of({"sort": ["cost"]}, "changes", choices) is None
+    assert one_of({"changes": []}, "changes", choices) is None
+    assert one_of({"changes": ["fall"]}, "changes", choices) == "fall"
+    for words in (["up"], [""], ["Fall"], ["fall "], ["rise", "fall"], ["fall", "fall"]):
+        with pytest.raises(errors.BadInput) as refusal:
+            one_of({"changes": words}, "changes", choices)
+        assert refusal.value.param == "changes"
 
 
 def test_none_is_a_name_like_any_other_where_everything_has_a_value() -> None:

@@ -125,6 +125,36 @@ def test_an_operator_follows_a_notice_and_puts_it_away(
     expect(near).to_have_count(0)
 
 
+def test_of_two_teams_with_one_name_the_address_says_which_is_open(
+    open_tab: OpenTab, team: Place, name: str, app: AppProcess
+) -> None:
+    twin = make_place(plan="pro").tenant_id
+    with db.transaction(TESTS) as session:
+        tenants.rename(session, TESTS, twin, name)
+    page = _operator(open_tab).go("/admin")
+    page.get_by_role("combobox", name="Open a tenant").click()
+    page.get_by_role("option", name=f"{name} ({twin.hex[-6:]})").click()
+    expect(page.get_by_text(str(twin), exact=True)).to_be_visible()
+    expect(page).to_have_url(f"{app.url}/admin?tenant={twin}")
+    page.reload()
+    expect(page.get_by_text(str(twin), exact=True)).to_be_visible()
+    page.get_by_role("radio", name="Health").click()
+    expect(page.get_by_text("Oldest hold")).to_be_visible()
+    page.get_by_role("radio", name="Tenants").click()
+    expect(page.get_by_text(str(twin), exact=True)).to_be_visible()
+    page.get_by_role("link", name="Finance").click()
+    expect(page.get_by_text("The books of all tenants")).to_be_visible()
+    expect(page).to_have_url(f"{app.url}/finance")
+    page.goto(f"{app.url}/finance?part=Exports&tenant={team.tenant_id}")
+    expect(page.get_by_text(f"The books of {name}")).to_be_visible()
+    expect(page.get_by_role("combobox", name="Tenant")).to_have_value(
+        f"{name} ({team.tenant_id.hex[-6:]})"
+    )
+    page.goto(f"{app.url}/finance?tenant={uuid4()}")
+    expect(page.get_by_text("There is no such tenant")).to_be_visible()
+    expect(page.get_by_text("The books of all tenants")).to_be_visible()
+
+
 def test_an_operator_exports_the_log_of_every_tenant(open_tab: OpenTab, team: Place) -> None:
     page = _operator(open_tab).go("/admin?part=Audit")
     page.get_by_role("button", name="Export").click()

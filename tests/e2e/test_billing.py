@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import TypeVar
-from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import httpx2
@@ -129,7 +128,7 @@ def choose_row(page: Page, table: Locator, row: int) -> None:
 
 
 def tenant_in_admin(place: Place) -> str:
-    return f"/admin?{urlencode({'tenant': place.who.tenant_name})}"
+    return f"/admin?tenant={place.tenant_id}"
 
 
 def order(page: Page, package: str) -> None:

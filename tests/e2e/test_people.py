@@ -12,9 +12,10 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import text
 
-from core import db
+from core import db, settings
 from core.demonstration import script
-from core.identity import tenants
+from core.identity import invites, members, tenants
+from core.identity.access import Role
 from tests.e2e.conftest import Tab
 from tests.factories import TESTS, make_place
 from tests.identity.people import a_user, an_email, join
@@ -159,6 +160,31 @@ def test_an_invitations_link_lets_one_person_in_once(
     expect(again).to_have_url(f"{app.url}/")
     assert token not in app.log.read_text()
     assert email not in app.log.read_text()
+
+
+def test_whoever_is_signed_in_joins_by_a_link_without_a_password(
+    open_tab: Callable[..., Tab], app: AppProcess
+) -> None:
+    """Signed out, the account without a password is left alone; signed in, one press accepts."""
+    admin, guest, email = make_place(role="admin"), make_place(), an_email()
+    join(guest.tenant_id, user_id := a_user(email))
+    with db.transaction(admin.who) as session:
+        issued = invites.invite(session, admin.who, admin.tenant_id, email, Role.FINANCE)
+    path = issued.link.removeprefix(settings.current().app_url)
+    nobody = open_tab().go(path)
+    expect(nobody.get_by_text("an account without a password")).to_be_visible()
+    expect(nobody.get_by_role("button", name="Sign in", exact=True)).to_be_visible()
+    expect(nobody.get_by_label("Choose a password")).to_have_count(0)
+    page = open_tab(user_id).go(path)
+    expect(page.get_by_text(email)).to_be_visible()
+    page.get_by_role("button", name="Accept", exact=True).click()
+    expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible(timeout=20_000)
+    expect(page).to_have_url(f"{app.url}/")
+    page.get_by_role("link", name="Account").click()
+    expect(page.get_by_text("This browser").first).to_be_visible()
+    with db.transaction(TESTS) as session:
+        places = members.of_tenant(session, TESTS, admin.tenant_id)
+    assert {place.role for place in places if place.user_id == user_id} == {Role.FINANCE}
 
 
 def test_who_is_signed_out_everywhere_is_asked_to_sign_in_again(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -198,3 +199,22 @@ def choose_first(page: Page, table: str) -> None:
     box = found.bounding_box()
     assert box
     page.mouse.click(box["x"] + 14, box["y"] + ROW_PX * 1.5)
+
+
+def test_the_orders_of_both_tables_travel_in_the_address(
+    team: tuple[Place, Place, str, str], open_tab: OpenTab
+) -> None:
+    page = open_tab(team[0]).go("/usage?span=7d")
+    settle(page)
+    page.get_by_role("radio", name="Largest fall first").click()
+    expect(page).to_have_url(re.compile(r"[?&]changes=fall"))
+    settle(page)
+    order = rows(page).get_by_role("combobox", name="Order")
+    order.fill("Dearest")  # typed: a list that is open would close when the page scrolls
+    order.press("ArrowDown")
+    order.press("Enter")
+    expect(page).to_have_url(re.compile(r"[?&]sort=cost"))
+    sent = open_tab(team[0]).go(page.url.partition(urlsplit(page.url).netloc)[2])
+    settle(sent)
+    expect(sent.get_by_role("radio", name="Largest fall first")).to_be_checked()
+    expect(rows(sent).get_by_role("combobox", name="Order")).to_have_value("Dearest first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from core import db, errors, settings
 from core.crypto import token_hash
 from core.identity import invites, leftovers, members, passwords, sessions, tenants
 from core.identity.access import Actor, Principal, Role
-from core.identity.invites import ENDED, IssuedInvite
+from core.identity.invites import ENDED, SIGN_IN_FIRST, IssuedInvite, Proof
 from core.identity.members import Place, State
 from tests.identity.cast import MAY_NOT, Cast, a_cast, asks, logged, refused
 from tests.identity.people import (
@@ -87,7 +88,7 @@ def test_a_new_person_gets_the_invited_place_and_their_own_password(admin: Princ
     found = invites.opened(_token(issued))
     assert found is not None
     assert (found.tenant_name, found.email, found.role) == ("Acme Invites", email, Role.FINANCE)
-    assert (found.is_known, found.is_member) == (False, False)
+    assert (found.proof, found.is_member) == (Proof.NEW, False)
     week = timedelta(days=7)
     assert abs(found.expires_at - datetime.now(UTC) - week) < timedelta(minutes=1)
     user_id = _accept(issued)
@@ -107,7 +108,7 @@ def test_a_known_person_joins_with_the_password_they_have(admin: Principal) -> N
     issued = _invite(admin, email, Role.ADMIN)
     found = invites.opened(_token(issued))
     assert found is not None
-    assert (found.is_known, found.is_member) == (True, False)
+    assert (found.proof, found.is_member) == (Proof.PASSWORD, False)
     with pytest.raises(errors.BadInput):
         _accept(issued, "not the password")
     assert _place(admin.tenant_id, user_id) is None
@@ -226,7 +227,7 @@ def test_a_disabled_member_who_is_invited_again_has_the_invited_role(admin: Prin
     assert (place.role, place.state) == (Role.FINANCE, State.ACTIVE)
     assert logged("invite.accept", f"invite:{issued.invite_id}") == [
         ("done", admin.tenant_id, {"role": "admin", "status": "disabled"},
-         {"user_id": str(user_id), "role": "finance", "new_person": False})
+         {"user_id": str(user_id), "role": "finance", "new_person": False, "first_password": False})
     ]  # fmt: skip
 
 
@@ -239,10 +240,10 @@ def test_who_was_ended_by_operators_does_not_come_back_by_a_link(admin: Principa
     with pytest.raises(errors.BadInput):
         _accept(issued)
     code = db.current().call(
-        "select verbs.accept_invite(%s, %s, '', null, %s) as code",
+        "select * from verbs.accept_invite(%s, %s, '', null, %s)",
         (token_hash(_token(issued)), user_id, uuid4()),
     )
-    assert code == {"code": "ended"}
+    assert code == {"code": "ended", "person": None}
     assert _place(admin.tenant_id, user_id) is None
 
 
@@ -251,10 +252,10 @@ def test_an_e_mail_that_became_somebodys_meanwhile_keeps_its_password(admin: Pri
     issued = _invite(admin, email)
     user_id = a_user(email, password=PASSWORD)
     row = db.current().call(
-        "select verbs.accept_invite(%s, %s, 'Eve', %s, %s) as code",
+        "select * from verbs.accept_invite(%s, %s, 'Eve', %s, %s)",
         (token_hash(_token(issued)), uuid4(), passwords.hash_password("another one"), uuid4()),
     )
-    assert row == {"code": "known"}
+    assert row == {"code": "known", "person": None}
     assert passwords.verify(email, PASSWORD, an_address()) == user_id
     assert _accept(issued) == user_id
 
@@ -262,11 +263,216 @@ def test_an_e_mail_that_became_somebodys_meanwhile_keeps_its_password(admin: Pri
 def test_somebody_elses_password_does_not_open_a_link(admin: Principal) -> None:
     issued, other = _invite(admin), a_user(password=PASSWORD)
     row = db.current().call(
-        "select verbs.accept_invite(%s, %s, '', null, %s) as code",
+        "select * from verbs.accept_invite(%s, %s, '', null, %s)",
         (token_hash(_token(issued)), other, uuid4()),
     )
-    assert row == {"code": "ended"}
+    assert row == {"code": "ended", "person": None}
     assert _place(admin.tenant_id, other) is None
+
+
+def _proof(issued: IssuedInvite) -> Proof:
+    found = invites.opened(_token(issued))
+    assert found is not None
+    return found.proof
+
+
+def _has_password(user_id: UUID) -> bool:
+    with db.transaction(SYSTEM) as session:
+        held = session.execute(
+            text("select password_hash is not null from app.users where user_id = :u"),
+            {"u": user_id},
+        )
+        return bool(held.scalar_one())
+
+
+def test_an_account_nobody_ever_used_gets_its_first_password_by_the_link(admin: Principal) -> None:
+    email = an_email()
+    user_id = a_user(email)
+    issued = _invite(admin, email, Role.FINANCE)
+    assert _proof(issued) is Proof.NEW
+    assert _accept(issued, name="Grace") == user_id
+    assert passwords.verify(email, PASSWORD, an_address()) == user_id
+    place = _place(admin.tenant_id, user_id)
+    assert place is not None
+    assert (place.name, place.role, place.state) == ("Grace", Role.FINANCE, State.ACTIVE)
+    assert logged("invite.accept", f"invite:{issued.invite_id}") == [
+        ("done", admin.tenant_id, None,
+         {"user_id": str(user_id), "role": "finance", "new_person": False, "first_password": True})
+    ]  # fmt: skip
+    with pytest.raises(errors.NotFound):
+        _accept(issued, "another password")
+
+
+def _works_elsewhere(user_id: UUID) -> None:
+    join(a_tenant("Elsewhere"), user_id)
+
+
+def _worked_elsewhere(user_id: UUID) -> None:
+    tenant_id = a_tenant("Elsewhere")
+    join(tenant_id, user_id)
+    _end_place(tenant_id, user_id)
+
+
+def _is_operator(user_id: UUID) -> None:
+    with db.transaction(SYSTEM) as session:
+        tenants.make_operator(session, SYSTEM, user_id)
+
+
+def _signed_in_by_another_door(user_id: UUID) -> None:
+    """As an operator who is none any more: nothing but the session is left."""
+    _is_operator(user_id)
+    assert sessions.redeem(sessions.issue_ticket(user_id, "oidc"), None, None)
+    with db.transaction(SYSTEM) as session:
+        tenants.dismiss_operator(session, SYSTEM, user_id)
+
+
+def _is_signing_in(user_id: UUID) -> None:
+    _is_operator(user_id)
+    sessions.issue_ticket(user_id, "oidc")
+    with db.transaction(SYSTEM) as session:
+        tenants.dismiss_operator(session, SYSTEM, user_id)
+
+
+def _is_ended(user_id: UUID) -> None:
+    with db.transaction(SYSTEM) as session:
+        tenants.disable_user(session, SYSTEM, user_id)
+
+
+def _end_place(tenant_id: UUID, user_id: UUID) -> None:
+    with db.transaction(SYSTEM) as session:
+        members.change(session, SYSTEM, tenant_id, user_id, active=False)
+
+
+CLAIMS: dict[str, Callable[[UUID], None]] = {
+    "works elsewhere": _works_elsewhere,
+    "worked elsewhere": _worked_elsewhere,
+    "is an operator": _is_operator,
+    "signed in by another door": _signed_in_by_another_door,
+    "is signing in": _is_signing_in,
+    "is ended": _is_ended,
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_no_link_takes_over_an_account_that_is_somebodys(admin: Principal, claim: str) -> None:
+    """A tenant's admin invites the e-mail of a person without a password, and keeps the link."""
+    email = an_email()
+    user_id = a_user(email)
+    CLAIMS[claim](user_id)
+    issued = _invite(admin, email, Role.ADMIN)
+    assert _proof(issued) is Proof.SESSION
+    with pytest.raises(errors.Conflict) as refusal:
+        _accept(issued, "the attacker's own")
+    assert refusal.value.message == SIGN_IN_FIRST
+    forged = db.current().call(  # past the check that words the refusal
+        "select * from verbs.accept_invite(%s, %s, 'Eve', %s, %s)",
+        (token_hash(_token(issued)), uuid4(), passwords.hash_password("the attacker's own"), uuid4()),
+    )  # fmt: skip
+    assert forged == {"code": "known", "person": None}
+    assert not _has_password(user_id)
+    assert passwords.verify(email, "the attacker's own", an_address()) is None
+    assert _place(admin.tenant_id, user_id) is None
+    assert _proof(issued) is Proof.SESSION  # and the link can still be used by its person
+
+
+def test_an_admin_takes_over_no_account_whose_place_they_ended(admin: Principal) -> None:
+    """What the person wrote in this very team is theirs alone."""
+    email = an_email()
+    user_id = a_user(email)
+    join(admin.tenant_id, user_id)
+    _end_place(admin.tenant_id, user_id)
+    issued = _invite(admin, email)
+    assert _proof(issued) is Proof.SESSION
+    with pytest.raises(errors.Conflict):
+        _accept(issued)
+    assert not _has_password(user_id)
+
+
+def test_an_account_that_is_claimed_while_the_link_is_open_keeps_to_its_person(
+    admin: Principal,
+) -> None:
+    email = an_email()
+    user_id = a_user(email)
+    issued = _invite(admin, email)
+    assert _proof(issued) is Proof.NEW
+    began, done = Barrier(2), list[object]()
+
+    def accept() -> None:
+        began.wait()
+        try:
+            done.append(_accept(issued))
+        except errors.Conflict as refusal:
+            done.append(refusal)
+
+    elsewhere = a_tenant("Meanwhile")
+    with ThreadPoolExecutor(1) as pool, db.transaction(SYSTEM) as session:
+        members.add(session, SYSTEM, elsewhere, user_id, Role.MEMBER)
+        pool.submit(accept)
+        began.wait()
+        _wait_for_lock()  # then this commits, and whoever waited sees the place
+    assert [type(outcome) for outcome in done] == [errors.Conflict]
+    assert not _has_password(user_id)
+    assert _proof(issued) is Proof.SESSION
+
+
+def _wait_for_lock() -> None:
+    """Until somebody waits for the rows of this test's transaction."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with db.transaction(SYSTEM) as session:
+            if session.execute(text("select count(*) from pg_locks where not granted")).scalar():
+                return
+        time.sleep(0.05)
+    raise AssertionError("nobody waits: the account is not locked while it is claimed")
+
+
+def test_who_is_signed_in_as_the_e_mail_accepts_without_a_password(admin: Principal) -> None:
+    for password in (None, PASSWORD):
+        email = an_email()
+        user_id = a_user(email, password=password)
+        join(a_tenant("First"), user_id)
+        browser = sign_in(user_id)
+        issued = _invite(admin, email.upper(), Role.FINANCE)
+        assert invites.accept_as(_token(issued), browser.token) == user_id
+        place = _place(admin.tenant_id, user_id)
+        assert place is not None
+        assert (place.role, place.state) == (Role.FINANCE, State.ACTIVE)
+        assert _has_password(user_id) is (password is not None)
+        assert logged("invite.accept", f"invite:{issued.invite_id}") == [
+            ("done", admin.tenant_id, None,
+             {"user_id": str(user_id), "role": "finance", "new_person": False,
+              "first_password": False})
+        ]  # fmt: skip
+        with pytest.raises(errors.NotFound) as refusal:
+            invites.accept_as(_token(issued), browser.token)
+        assert refusal.value.message == ENDED
+
+
+def test_an_operator_of_no_team_accepts_when_signed_in(admin: Principal) -> None:
+    email = an_email()
+    user_id = a_user(email)
+    _is_operator(user_id)
+    token = sessions.redeem(sessions.issue_ticket(user_id), None, None)
+    assert invites.accept_as(_token(_invite(admin, email)), token) == user_id
+    assert _place(admin.tenant_id, user_id) is not None
+
+
+def test_somebody_elses_session_or_none_opens_no_link(admin: Principal) -> None:
+    email = an_email()
+    user_id = a_user(email)
+    join(a_tenant("First"), user_id)
+    issued, ended = _invite(admin, email), sign_in(user_id)
+    with pytest.raises(errors.Forbidden):
+        invites.accept_as(_token(issued), sign_in(admin.user_id).token)
+    sessions.end(ended.token)
+    for token in (ended.token, None, "", "forged", _token(issued)):
+        with pytest.raises(errors.NotSignedIn):
+            invites.accept_as(_token(issued), token)
+    _is_ended(user_id)
+    with pytest.raises(errors.NotSignedIn):
+        invites.accept_as(_token(issued), ended.token)
+    assert _place(admin.tenant_id, user_id) is None
+    assert _proof(issued) is Proof.SESSION
 
 
 def test_reissuing_gives_a_new_link_and_ends_the_old_one(admin: Principal) -> None:
@@ -387,7 +593,7 @@ def test_every_act_is_in_the_log_without_link_and_e_mail(cast: Cast) -> None:
     user_id = _accept(last := _invite(cast.admin))
     assert logged("invite.accept", f"invite:{last.invite_id}") == [
         ("done", cast.tenant_id, None,
-         {"user_id": str(user_id), "role": "member", "new_person": True})
+         {"user_id": str(user_id), "role": "member", "new_person": True, "first_password": True})
     ]  # fmt: skip
     with db.transaction(SYSTEM) as session:
         rows = str(session.execute(text("select * from app.audit_log")).all())

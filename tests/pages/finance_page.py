@@ -15,7 +15,7 @@ from core.finance import months
 from core.finance.months import State
 from core.identity import tenants
 from core.identity.access import Role
-from pages.widgets import finance_desk
+from pages.widgets import finance_desk, tenant_pick
 from tests.analytics.using import use
 from tests.factories import Place, make_model
 from tests.finance.books import last_month, within
@@ -92,4 +92,4 @@ def of_operator(
     open_page: Callable[..., AppTest], operator: Person, of: Person, **query: str
 ) -> AppTest:
     app = open_page(operator, "finance.py", **query)
-    return app.selectbox(finance_desk.TENANT).set_value(of.principal.tenant_id).run()
+    return app.selectbox(tenant_pick.KEY).set_value(of.principal.tenant_id).run()

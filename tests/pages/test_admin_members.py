@@ -10,9 +10,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import db
-from core.identity import invites, keys, limits, members, sessions
+from core.identity import invites, keys, limits, members, passwords, sessions
 from core.identity.access import Operator, Principal, Role
-from core.identity.invites import ENDED
+from core.identity.invites import ENDED, SIGN_IN_FIRST
 from core.identity.limits import LimitName, Subject
 from core.identity.members import Place, State
 from pages.widgets import exchange
@@ -272,6 +272,62 @@ def test_a_known_person_accepts_with_the_password_they_have(
     assert signed_in.principal is not None
     assert signed_in.principal.tenant_id == admin.tenant_id
     assert _place(admin.tenant_id, user_id).role is Role.MEMBER
+
+
+def test_who_is_signed_in_as_the_e_mail_accepts_with_one_press(
+    person: Make, open_page: Open
+) -> None:
+    admin, invited = person(Role.ADMIN).principal, person()
+    app = open_page(invited, invite=_invited(admin, invited.principal.email, Role.FINANCE))
+    assert "nothing else is asked" in _said(app)
+    assert not app.text_input
+    _press(app, "Accept")
+    assert _place(admin.tenant_id, invited.principal.user_id).role is Role.FINANCE
+    now = sessions.who(invited.browser.token)
+    assert now is not None
+    assert now.principal is not None
+    assert now.principal.tenant_id == admin.tenant_id
+    assert "invite" not in app.query_params
+    assert app.chat_input
+
+
+def test_an_account_nobody_ever_used_is_joined_like_a_new_one(
+    person: Make, open_page: Open, tickets: list[tuple[str, str | None]]
+) -> None:
+    admin, email = person(Role.ADMIN).principal, an_email()
+    user_id = a_user(email)
+    app = open_page(None, invite=_invited(admin, email))
+    app.text_input("invite_name").input("Grace")
+    app.text_input("invite_password").input(PASSWORD)
+    app.text_input("invite_again").input(PASSWORD)
+    _press(app, "Accept and sign in")
+    [(ticket, _)] = tickets
+    signed_in = sessions.who(sessions.redeem(ticket, None, None))
+    assert signed_in is not None
+    assert (signed_in.user_id, signed_in.who.name) == (user_id, "Grace")
+    assert passwords.verify(email, PASSWORD, an_address()) == user_id
+
+
+def test_somebodys_account_without_a_password_is_left_to_its_person(
+    person: Make, open_page: Open, tickets: list[tuple[str, str | None]]
+) -> None:
+    """The link alone offers no password to choose; signed in, its person accepts by it."""
+    admin, victim, other = person(Role.ADMIN).principal, person(), person()
+    token = _invited(admin, victim.principal.email, Role.ADMIN)
+    app = open_page(None, invite=token)
+    assert not app.exception
+    assert SIGN_IN_FIRST in _said(app)
+    assert [field.label for field in app.text_input] == ["Email", "Password"]
+    assert [button.label for button in app.button if "Accept" in button.label] == []
+    assert app.query_params["invite"] == token  # signed in, they are back here
+    app = open_page(other, invite=token)
+    assert "sign out there first" in _said(app)
+    assert not app.text_input
+    _press(app, "Not now")
+    assert app.chat_input
+    assert not tickets
+    _press(open_page(victim, invite=token), "Accept")
+    assert _place(admin.tenant_id, victim.principal.user_id).role is Role.ADMIN
 
 
 def test_a_link_that_cannot_be_used_says_one_thing_above_the_sign_in(

@@ -282,3 +282,24 @@ def test_the_log_is_exported_for_whom_it_is_shown_to(
     assert asked.tenant_id == actor.bound_tenant_id
     assert "is ready" in _said(app)
     assert [link.proto.url for link in app.get("link_button")] == [f"/exports/{asked.export_id}"]
+
+
+def test_a_log_of_one_tenant_that_is_being_made_is_waited_for_among_its_exports(
+    person: Make, operator: Person, open_page: Open
+) -> None:
+    tenant_id = person(Role.ADMIN).principal.tenant_id
+    app = open_page(operator, "admin.py", part="Audit")
+    app.selectbox("audit_tenant").set_value(tenant_id).run()
+    app.selectbox("audit_format_0").set_value("xlsx").run()
+    app = _press(app, "Ask for the file")
+    assert "is being made" in _said(app)
+    ((path, asked),) = [_way(link.proto.url) for link in app.get("link_button")]
+    assert (path, asked) == ("/finance", {"part": "Exports", "tenant": str(tenant_id)})
+    there = open_page(operator, "finance.py", **asked)
+    assert there.selectbox("tenant").value == tenant_id
+
+
+def _way(url: str) -> tuple[str, dict[str, str]]:
+    """A link's page, and what its address says."""
+    to = urlsplit(url)
+    return to.path, {name: values[0] for name, values in parse_qs(to.query).items()}

@@ -180,10 +180,31 @@ def test_the_teams_limit_is_told_to_admins_and_operators_each_in_their_words(
     assert _ways(app) == [("/admin", {"part": ["Limits"]})]
     app = _opened(open_page, operator, "finance.py")
     assert f"{name} {rest}" in _said(app)
-    ((path, asked),) = [way for way in _ways(app) if name in str(way)]
-    assert (path, asked) == ("/admin", {"part": ["Tenants"], "tenant": [name]})
-    there = open_page(operator, "admin.py", part="Tenants", tenant=name)
+    ((path, asked),) = [way for way in _ways(app) if str(tenant_id) in str(way)]
+    assert (path, asked) == ("/admin", {"part": ["Tenants"], "tenant": [str(tenant_id)]})
+    there = open_page(operator, "admin.py", part="Tenants", tenant=str(tenant_id))
     assert there.selectbox("tenant").value == tenant_id
+
+
+def test_a_notice_of_one_of_two_namesakes_opens_that_one(
+    person: Make, operator: Person, open_page: Open
+) -> None:
+    name = f"Twin {uuid4().hex[:6]}"
+    told, other = (person(Role.ADMIN).principal.tenant_id for _ in range(2))
+    with db.transaction(SYSTEM) as session:
+        for tenant_id in (told, other):
+            tenants.rename(session, SYSTEM, tenant_id, name)
+    facts: dict[str, object] = {
+        "scope": "tenant", "subject_id": str(told), "limit": "monthly_tokens", "used": 90_000,
+        "maximum": 100_000, "month": "2026-11-01",
+    }  # fmt: skip
+    _tell(told, "quota.near", facts)
+    ((path, asked),) = [way for way in _ways(_opened(open_page, operator)) if str(told) in str(way)]
+    assert path == "/admin"
+    there = open_page(operator, "admin.py", **{key: values[0] for key, values in asked.items()})
+    said = "\n".join(line.value for line in there.markdown)
+    assert f"`{told}`" in said
+    assert f"`{other}`" not in said
 
 
 def test_an_export_is_told_to_who_asked_for_it(person: Make, open_page: Open) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from streamlit.testing.v1 import AppTest
 
 from core import db
+from core.analytics.details import Key, Order
 from core.identity import zones
 from core.identity.access import Role
 from core.identity.limits import LimitName, Subject, set_limit
@@ -199,6 +200,10 @@ def test_a_value_that_does_not_exist_is_an_empty_period_with_the_way_out(
         {"group_by": "password"},
         {"span": "90d", "rollup": "hour"},
         {"sort": "secret"},
+        {"sort": ["cost", "time"]},
+        {"changes": "' or 1=1 --"},
+        {"changes": ""},
+        {"changes": ["rise", "fall"]},
         {"open": "cost", "open_from": "2026-05-01"},
         {"open": "cost", "open_rest": "model-0"},
         {"open": "hours", "open_slot": "8-30"},
@@ -328,6 +333,90 @@ def test_a_rise_is_told_by_person_and_opens_into_its_models(person: Make, open_p
     assert [(row["model"], row["difference"]) for row in parts] == [
         (dear, "+$0.1"), (cheap, "-$0.005"),
     ]  # fmt: skip
+
+
+def _moved(person: Make) -> tuple[Person, dict[str, str]]:
+    """An admin whose week was dear on one model, cheaper than before on another, dearer on a third."""
+    admin = person(Role.ADMIN, plan="enterprise")
+    models = {name: make_model() for name in ("dear", "fallen", "risen")}
+    for name, before, now in (
+        ("dear", "0.3", "0.3"), ("fallen", "0.2", "0.1"), ("risen", "0.01", "0.05"),
+    ):  # fmt: skip
+        use(admin.principal, models[name], before, days_ago=10)
+        use(admin.principal, models[name], now)
+    return admin, models
+
+
+def _order_of(app: AppTest, models: Mapping[str, str]) -> list[str]:
+    names = {model: name for name, model in models.items()}
+    return [names[row["model"]] for row in rows_of(app, "changes")]
+
+
+@pytest.mark.parametrize(
+    ("query", "order"),
+    [
+        ({}, ["risen", "dear", "fallen"]),
+        ({"changes": "rise"}, ["risen", "dear", "fallen"]),
+        ({"changes": "fall"}, ["fallen", "dear", "risen"]),
+        ({"changes": "cost"}, ["dear", "fallen", "risen"]),
+    ],
+)
+def test_the_address_says_the_order_of_what_changed(
+    person: Make, open_page: Open, query: dict[str, str], order: list[str]
+) -> None:
+    admin, models = _moved(person)
+    app = open_page(admin, "usage.py", span="7d", **query)
+    assert not app.exception
+    assert _order_of(app, models) == order
+
+
+def test_both_orders_that_are_chosen_are_in_the_address_and_stay_with_the_view(
+    person: Make, open_page: Open
+) -> None:
+    admin, models = _moved(person)
+    app = open_page(admin, "usage.py", span="7d")
+    app.segmented_control("usage_changes_sort").set_value("fall").run()
+    assert app.query_params == {"span": "7d", "changes": "fall"}
+    assert _order_of(app, models) == ["fallen", "dear", "risen"]
+    app.selectbox("usage_sort").set_value(Order(Key.COST)).run()
+    app.selectbox("usage_group").set_value("source").run()
+    app.selectbox("usage_group").set_value("model").run()
+    assert app.query_params == {"span": "7d", "changes": "fall", "sort": "cost"}
+    sent = open_page(admin, "usage.py", **app.query_params)
+    for shown in (app, sent):
+        assert _order_of(shown, models) == ["fallen", "dear", "risen"]
+        assert [row["cost"] for row in rows_of(shown, "calls")] == ["$0.3", "$0.1", "$0.05"]
+        assert shown.segmented_control("usage_changes_sort").value == "fall"
+    app.segmented_control("usage_changes_sort").set_value("rise").run()
+    app.selectbox("usage_sort").set_value(Order()).run()
+    assert app.query_params == {"span": "7d"}
+
+
+def test_an_opened_view_keeps_both_orders(person: Make, open_page: Open) -> None:
+    admin, models = _moved(person)
+    query = {"span": "7d", "changes": "cost", "sort": "cost-up"}
+    app = open_page(admin, "usage.py", **query, open="changes", open_model=models["dear"])
+    assert _order_of(app, models) == ["dear", "fallen", "risen"]
+    app.button("usage_show_all").click().run()
+    assert app.query_params == query
+    app = open_page(admin, "usage.py", **query, open="changes", open_model=models["dear"])
+    app.button("usage_keep").click().run()
+    assert app.query_params == query | {"model": models["dear"]}
+
+
+def test_another_order_of_what_changed_leaves_the_page_of_the_rows(
+    person: Make, open_page: Open
+) -> None:
+    who = person(credit_nusd=10_000_000_000, plan="enterprise")
+    model = make_model()
+    for number in range(27):
+        use(who.principal, model, f"0.{number + 1:03}")
+    app = open_page(who, "usage.py", sort="cost")
+    app.button("usage_next").click().run()
+    app.segmented_control("usage_changes_sort").set_value("cost").run()
+    assert [row["cost"] for row in rows_of(app, "calls")] == ["$0.002", "$0.001"]
+    sent = open_page(who, "usage.py", **app.query_params)
+    assert [row["cost"] for row in rows_of(sent, "calls")][:2] == ["$0.027", "$0.026"]
 
 
 def test_estimates_are_marked_and_counted(team: Team, open_page: Open) -> None:
