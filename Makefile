@@ -31,7 +31,7 @@ check: $(VENV)/dev  ## format, lint, types, import contract, sizes
 	$(PY) -m pytest tests/test_layout.py
 
 test: check  ## every layer, fast ones first
-	$(PY) -m pytest -n 2 --dist loadfile -m "not browser and not faults"
+	$(PY) -m pytest -n 2 --dist loadfile -m "not browser and not faults" --ignore tests/test_layout.py
 	$(MAKE) browser
 	$(PY) -m pytest -m browser
 	$(PY) -m pytest -n 2 --dist loadfile -m faults

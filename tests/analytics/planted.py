@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 from uuid import UUID
 
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core import db, errors
+from core import db
 from core.analytics.selection import Grain, Group, Selection, Value
 from core.demonstration import records
 from core.identity import members, zones
@@ -25,23 +24,9 @@ from core.metering import rollups
 from core.periods import Period
 from tests.analytics.using import add_person
 from tests.factories import TESTS, make_model, make_place
+from tests.identity.clocks import zone_names
 
 FIRST, LAST = datetime(2025, 1, 1), datetime(2026, 12, 31)  # noqa: DTZ001 - the zone is added
-AWKWARD = (
-    "America/Havana", "Africa/Cairo", "Pacific/Kiritimati", "Pacific/Niue", "Australia/Lord_Howe",
-    "UTC", "Asia/Kathmandu",
-)  # fmt: skip
-
-
-@lru_cache(maxsize=1_000)
-def is_taken(time_zone: str) -> bool:
-    """Whether a tenant may have this zone."""
-    with db.transaction(TESTS) as session:
-        try:
-            zones.require_zone(session, time_zone)
-        except errors.BadInput:
-            return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +213,6 @@ def _call(row: records.Row) -> records.Row:
     }  # fmt: skip
 
 
-zone_names = (
-    st.sampled_from(AWKWARD) | st.sampled_from(sorted(zoneinfo.available_timezones()))
-).filter(is_taken)
 moments = st.datetimes(FIRST, LAST, timezones=st.just(UTC))
 
 

@@ -35,7 +35,7 @@ from tests.billing.story import LAST, LOST, PAID, WON, Story, names, tell
 from tests.factories import TESTS
 
 COPIES = 20
-PARTS, SEEDS_PER_PART = 4, 25
+PARTS, SEEDS_PER_PART = 2, 25
 _ROUNDS_MAX = 5
 _NO_MATTER = {
     "changed_at", "created_at", "fulfilled_at", "paid_at", "opened_at", "ended_at", "effective_at",

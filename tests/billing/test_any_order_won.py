@@ -12,5 +12,5 @@ pytestmark = pytest.mark.usefixtures("database")
 
 @pytest.mark.parametrize("part", range(shuffles.PARTS))
 def test_any_order_with_any_copies_ends_in_one_state(part: int) -> None:
-    """A hundred seeds in parts."""
+    """Fifty seeds in parts; a hundred with the other ending of the dispute."""
     shuffles.assert_one_end(part, won=True)

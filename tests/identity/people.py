@@ -44,8 +44,8 @@ def a_tenant(name: str = "Acme", **terms: str) -> UUID:
         return tenants.create_tenant(session, SYSTEM, name, **terms)
 
 
-def a_user(email: str | None = None, *, password: str | None = None) -> UUID:
-    hashed = passwords.hash_password(password, rounds=12) if password else None
+def a_user(email: str | None = None, *, password: str | None = None, rounds: int = 4) -> UUID:
+    hashed = passwords.hash_password(password, rounds=rounds) if password else None
     with db.transaction(SYSTEM) as session:
         return tenants.create_user(
             session, SYSTEM, email or an_email(), name="Ada", password_hash=hashed

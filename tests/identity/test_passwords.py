@@ -229,8 +229,9 @@ def test_each_counted_failure_is_audited_and_no_more(
     assert {row[1] for row in denied} == {"denied"}
 
 
-def test_unknown_wrong_and_locked_cost_the_same(user_id: UUID, email: str) -> None:
-    locked_email = an_email()
+def test_unknown_wrong_and_locked_cost_the_same() -> None:
+    email, locked_email = an_email(), an_email()
+    a_user(email, password=PASSWORD, rounds=12)
     _fail(locked_email, an_address(), passwords.FAILURES_MAX_NAME)
     taken: dict[str, list[float]] = {"unknown": [], "wrong": [], "locked": [], "too long": []}
     for _ in range(4):

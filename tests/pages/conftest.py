@@ -4,6 +4,7 @@ thread, and the demo provider on a loopback port. Only the cookie is given by ha
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from core import db, settings
@@ -105,6 +107,16 @@ class Person:
     def operator(self) -> Operator:
         assert self.browser.signed_in.operator is not None
         return self.browser.signed_in.operator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _components_looked_for_once() -> Iterator[None]:
+    """Each new AppTest reads the metadata of every installed package, in search of components: most of
+    the time of a small page."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = functools.cache(manifest_scanner.scan_component_manifests)
+        patch.setattr(manifest_scanner, "scan_component_manifests", once)
+        yield
 
 
 @pytest.fixture

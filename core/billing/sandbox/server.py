@@ -81,6 +81,9 @@ async def serve(
     a test pumps events itself. Raises OSError where the port is taken.
     """
     listener = socket.create_server((_LOOPBACK, port))
+    # what is accepted has it from here; asyncio sets it on its own sockets only, and an answer in two
+    # writes waits 40 ms without
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     world = open_world(state_file, (webhook_secret,))
     running = Server(world, listener)
     with world.changing():
