@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from core.billing import connection, stripe_api
 from core.billing.checkout import confirm, start_package
@@ -29,6 +29,7 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+expect.set_options(timeout=20_000)  # a busy machine draws late; speed is the benchmarks' matter
 PICTURES = Path(__file__).parent.parent.parent / "docs" / "pictures"
 
 
