@@ -130,12 +130,11 @@ def _database(health: Health) -> None:
 
 def _jobs(health: Health) -> None:
     waits = _seconds(health, health.oldest_job_at)
-    trouble = "Some were given up" if health.jobs_failed else None
-    if waits is not None and waits > _STALE_JOB_S:
-        trouble = "No worker takes jobs"
+    troubles = ["No worker takes jobs"] if waits is not None and waits > _STALE_JOB_S else []
+    troubles += ["Some were given up"] if health.jobs_failed else []
     _card(
         "Jobs",
-        trouble,
+        " · ".join(troubles) or None,
         {
             "Waiting": f"{health.jobs_waiting:,}",
             "Oldest that is due": shown.ago(health.oldest_job_at, health.read_at),
