@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from benchmarks import bars, export, product, usage
+from benchmarks import bars, excel, export, product, usage
 from benchmarks.bench import Bench
 from benchmarks.events import Size
 from benchmarks.quantiles import median
@@ -43,13 +43,14 @@ def of_usage(bench: Bench) -> list[Figure]:
 
 
 def of_export(bench: Bench) -> list[Figure]:
-    """A large CSV file; the baseline column is Postgres' own COPY."""
+    """A large CSV file; the baseline column is Postgres' own COPY. Then Excel files."""
     if bench.setup is None:
         return [Figure("export as CSV, ratio to COPY", "", bars.EXPORT_RATIO)]
     prepared = export.prepare(bench.setup.dsn, bench.scale.export_rows)
     speeds = [export.speed(bench.setup.dsn, prepared) for _ in range(bench.scale.rounds)]
     with bench.product() as running:
         served = export.serve(running, prepared, bench.scale.slice_s) if running else None
+        built = excel.build(running, prepared, 2 * bench.scale.slice_s) if running else None
     bench.notes.append(f"export: {speeds[0].rows:,} rows, {speeds[0].size_bytes:,} bytes")
     rows = [
         Figure(
@@ -65,7 +66,7 @@ def of_export(bench: Bench) -> list[Figure]:
             median([one.copy_s for one in speeds]),
         ),
     ]  # fmt: skip
-    if served is None:
+    if served is None or built is None:
         return rows
     return [
         *rows,
@@ -75,4 +76,22 @@ def of_export(bench: Bench) -> list[Figure]:
             served.busy.ttft_ms.p95 / served.quiet.ttft_ms.p95, 1.0,
         ),
         Figure("the same", "ms", None, served.busy.ttft_ms.p95, served.quiet.ttft_ms.p95),
+        *_of_excel(built),
+    ]  # fmt: skip
+
+
+def _of_excel(built: excel.Built) -> list[Figure]:
+    """Files that the product builds while people chat; the baseline column is the chats alone."""
+    return [
+        Figure(
+            "100,000 rows as Excel, beside chats", "s", bars.EXCEL_S,
+            built.seconds * excel.ROWS / built.rows,
+        ),
+        Figure("memory above idle while it is built", "MB", bars.EXPORT_MB, built.above_idle_mb),
+        Figure("memory of the process that writes it", "MB", bars.EXCEL_MB, built.writer_mb),
+        Figure(
+            "first token p95 beside it, ratio to without", "", bars.EXPORT_FIRST_TOKEN_RATIO,
+            built.busy.ttft_ms.p95 / built.quiet.ttft_ms.p95, 1.0,
+        ),
+        Figure("the same", "ms", None, built.busy.ttft_ms.p95, built.quiet.ttft_ms.p95),
     ]  # fmt: skip

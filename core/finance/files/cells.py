@@ -50,6 +50,14 @@ def as_csv(column: Column, zone: str, *, whole_hours: bool) -> str:
     return f"{spelled} as {name}"
 
 
+def as_json(column: Column, zone: str) -> str:
+    """SQL of a column's value in JSON; times are spelled as in CSV, others as Postgres does."""
+    name = named(column)
+    if column.type is Type.TIME and zone == "UTC":
+        return f"{_utc(name)} as {name}"
+    return name
+
+
 def _guarded(name: str) -> str:
     """`guard` in SQL. Nearly every text begins with a letter or digit, which is quick to see."""
     return (
@@ -63,8 +71,13 @@ def _time(name: str, zone: str, *, whole_hours: bool) -> str:
 
     Of several exact spellings the first is the quickest; it lacks the minutes of the offset.
     """
-    if zone == "UTC":  # as FOCUS wants it
-        return f"replace(left({name}::text, -3), ' ', 'T') || 'Z'"
+    if zone == "UTC":
+        return _utc(name)
     if whole_hours:
         return f"replace({name}::text, ' ', 'T') || ':00'"
     return f"""btrim(to_json({name})::text, '"')"""
+
+
+def _utc(name: str) -> str:
+    """As FOCUS wants it."""
+    return f"replace(left({name}::text, -3), ' ', 'T') || 'Z'"

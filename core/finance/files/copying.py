@@ -16,11 +16,12 @@ from core import errors
 BLOCK_BYTES = 128 * 1024
 _CANCEL_PATIENCE_S = 2.0
 # One process of the server at a time: the others belong to those who chat. Rows of a large file are put
-# in order in memory: on disk that takes as long as reading them.
+# in order in memory: on disk that takes as long as reading them. Between its rows and its end a file may
+# be packed, or wait for a slow client.
 _BEGIN = """
 select set_config('timezone', :zone, true), set_config('datestyle', 'ISO, YMD', true),
   set_config('statement_timeout', '1h', true), set_config('max_parallel_workers_per_gather', '0', true),
-  set_config('work_mem', '256MB', true)
+  set_config('work_mem', '256MB', true), set_config('idle_in_transaction_session_timeout', '1h', true)
 """
 # The offsets a zone has had and will have; one that lasts less than a month is of no zone.
 _WHOLE_HOURS = """

@@ -17,7 +17,7 @@ _AS_IT_IS = r"format csv, delimiter E'\x02', quote E'\x01'"
 def blocks(session: Session, found: Dataset, progress: Progress) -> Generator[bytes]:
     """The file; its keys are the columns, in their order."""
     copying.begin(session, found.zone)
-    shown = ", ".join(cells.named(column) for column in found.columns)
+    shown = ", ".join(cells.as_json(column, found.zone) for column in found.columns)
     return copying.blocks(
         session,
         f"copy (select row_to_json(r) from (select {shown} from ({found.query.sql}) as d) as r)"  # noqa: S608
