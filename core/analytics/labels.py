@@ -1,9 +1,11 @@
 """What the parts of a breakdown are called: people and tenants as they were called when they last
-used something in the period, keys by their name. Nothing that is disabled or revoked loses its name."""
+used something in the period, keys by their name. Nothing that is disabled or revoked loses its name, and
+no two parts have one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from uuid import UUID
 
@@ -34,6 +36,7 @@ def of(
     elif group is Group.KEY and ids:
         query = select(ApiKey.key_id, ApiKey.name).where(ApiKey.key_id.in_(ids))
         named = {row.key_id: row.name for row in session.execute(query)}
+    named = told_apart(named)
     return {
         value: named.get(value, str(value))
         if isinstance(value, UUID)
@@ -41,6 +44,14 @@ def of(
         if value is None
         else value
         for value in values
+    }
+
+
+def told_apart(names: Mapping[UUID, str]) -> dict[UUID, str]:
+    """The same names, with the end of its id where several bear one."""
+    count = Counter(names.values())
+    return {
+        of: name if count[name] == 1 else f"{name} ({of.hex[-6:]})" for of, name in names.items()
     }
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from streamlit.delta_generator import DeltaGenerator
 
 from core import db, errors
+from core.analytics import labels
 from core.finance import exports
 from core.finance.exports import Asked, State
 from core.finance.files import writing
@@ -23,7 +24,7 @@ from core.identity import audit, members, tenants, zones
 from core.identity.access import Operator, Principal
 from core.identity.audit import Entry, Outcome
 from core.periods import last_days
-from pages.widgets import acts, paging, shown, tenant_pick
+from pages.widgets import acts, paging, shown
 from pages.widgets import session as tab
 
 _PAGE = 50
@@ -145,7 +146,7 @@ def _names(who: Principal | Operator) -> tuple[dict[UUID, str], dict[UUID, str]]
             return {who.tenant_id: who.tenant_name}, {p.user_id: p.email for p in found}
         every = tenants.every_tenant(session, who)
     people = {person.user_id: person.email for entry in every for person in entry.members}
-    places = tenant_pick.titles({entry.tenant_id: entry.name for entry in every})
+    places = labels.told_apart({entry.tenant_id: entry.name for entry in every})
     return places, people | {who.user_id: who.email}
 
 

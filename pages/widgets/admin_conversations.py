@@ -12,13 +12,13 @@ import streamlit as st
 
 from core import db
 from core.alerts.rules import DEAR_CONVERSATION_NUSD
-from core.analytics import conversations
+from core.analytics import conversations, labels
 from core.analytics.conversations import Metadata, Place
 from core.analytics.selection import Group, Selection
 from core.identity import tenants
 from core.identity.access import Operator, Principal
 from core.periods import last_days
-from pages.widgets import paging, shown, tenant_pick
+from pages.widgets import paging, shown
 
 _DAYS = {"7 days": 7, "30 days": 30, "90 days": 90}
 _LINES = 50
@@ -65,7 +65,7 @@ def _places(who: Principal | Operator) -> dict[UUID, str]:
         return {}
     with db.transaction(who) as session:
         every = tenants.every_tenant(session, who)
-    return tenant_pick.titles({entry.tenant_id: entry.name for entry in every})
+    return labels.told_apart({entry.tenant_id: entry.name for entry in every})
 
 
 def _table(rows: tuple[Metadata, ...], places: Mapping[UUID, str]) -> None:

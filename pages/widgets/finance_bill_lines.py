@@ -11,12 +11,13 @@ import pandas as pd
 import streamlit as st
 
 from core import db
+from core.analytics import labels
 from core.finance.bills import imports
 from core.finance.bills.imports import Imported, Waiting
 from core.finance.bills.rows import less, total
 from core.identity.access import Operator
 from core.money import ceil_nusd
-from pages.widgets import acts, shown, tenant_pick
+from pages.widgets import acts, shown
 
 _SHOWN = 200
 _STATES = {"different": "another amount", "unrecorded": "not recorded"}
@@ -38,7 +39,7 @@ def draw(operator: Operator) -> None:
             f"Import {len(lines):,} lines", icon=":material/playlist_add_check:",
             key=acts.fresh("bill_import"),
         ):  # fmt: skip
-            _import(operator, lines, tenant_pick.titles(dict(bearers)))
+            _import(operator, lines, labels.told_apart(dict(bearers)))
         with head.popover("Not ours", icon=":material/delete:", key=acts.fresh("bill_not_ours")):
             _put_away(operator, lines)
         _table(lines[:_SHOWN])

@@ -3,13 +3,13 @@ name. Believes no address: it is one of the tenants that are offered, or none.""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from uuid import UUID
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from core.analytics import labels
 from pages.widgets import address
 from pages.widgets import session as tab
 
@@ -21,7 +21,7 @@ def draw(
     width: int | None = None,
 ) -> UUID | None:  # fmt: skip
     """The list, in `place`; below what is drawn already, what is wrong with the address, if anything."""
-    called = titles(names)
+    called = labels.told_apart(names)
     found = _asked(called)
     if found is not None:
         address.open_tenant(found)  # an old address names it by its name
@@ -36,14 +36,6 @@ def draw(
             icon=":material/link_off:",
         )
     return found
-
-
-def titles(names: Mapping[UUID, str]) -> dict[UUID, str]:
-    """What each tenant is called in a list, with the end of its id where several bear its name."""
-    count = Counter(names.values())
-    return {
-        of: name if count[name] == 1 else f"{name} ({of.hex[-6:]})" for of, name in names.items()
-    }
 
 
 def _asked(called: Mapping[UUID, str]) -> UUID | None:

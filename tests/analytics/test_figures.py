@@ -423,6 +423,24 @@ def test_who_was_renamed_is_called_what_they_were_called_when_they_last_used_som
             assert (row.value, row.label) == (place.user_id, name)
 
 
+def test_parts_of_one_name_are_told_apart() -> None:
+    place = make_place(role="admin")
+    model, ids = make_model(), []
+    for _ in range(2):
+        with db.transaction(place.who) as session:
+            issued = keys.issue(session, place.who, "CI")
+        ids.append(issued.key_id)
+        call = gate.open_call(
+            standing.of_key(issued.secret, model), Ask("api", "test", prompt_tokens_guess=10)
+        )
+        gate.close(
+            gate.settlement(call, cost_of("0.5"), outcome="ok", gave_output=True, latency_ms=1)
+        )
+    with db.transaction(place.who) as session:
+        rows = figures.groups(session, place.who, wide(place.who), Group.KEY)
+    assert {row.value: row.label for row in rows} == {of: f"CI ({of.hex[-6:]})" for of in ids}
+
+
 def test_what_can_be_filtered_by_is_what_occurs() -> None:
     place = make_place(role="admin")
     first, second = sorted((make_model(), make_model()))
