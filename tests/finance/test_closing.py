@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 import psycopg
 import pytest
@@ -43,8 +44,9 @@ from tests.identity.people import audit_rows
 from tests.quota.test_gate import open_call
 
 pytestmark = pytest.mark.usefixtures("database")
-_RACES, _STEP_S = 40, 0.0005  # from before the close's first statement to after its last
+_RACES, _STEP_S = 40, 0.001  # from before the close's first statement to after its last
 USD = 10**9
+T = TypeVar("T")
 
 
 def dates_of(call: gate.OpenCall) -> list[tuple[str, datetime]]:
@@ -59,9 +61,9 @@ def dates_of(call: gate.OpenCall) -> list[tuple[str, datetime]]:
         return [(row[0], row[1]) for row in found]
 
 
-def _correct_after(call: gate.OpenCall, wait_s: float) -> None:
-    time.sleep(wait_s)
-    correct(call, "0.05")
+def _after(wait_s: float, work: Callable[[], T]) -> T:
+    time.sleep(max(0.0, wait_s))
+    return work()
 
 
 def _at_once(closes: Callable[[], Closed], corrects: Callable[[], None]) -> Closed:
@@ -180,9 +182,10 @@ def test_a_correction_racing_a_close_lands_before_it_or_after_it() -> None:
         month = month_before(month)
     before = 0
     for number, (month, call) in enumerate(races):
+        head_start_s = (_RACES // 2 - number) * _STEP_S  # of the correction
         closed = _at_once(
-            partial(close, place, month, accept_unreconciled=True),
-            partial(_correct_after, call, number * _STEP_S),
+            partial(_after, head_start_s, partial(close, place, month, accept_unreconciled=True)),
+            partial(_after, -head_start_s, partial(correct, call, "0.05")),
         )
         _, (_, dated) = dates_of(call)
         counted = dated == within(place, month)
