@@ -171,23 +171,33 @@ def test_a_model_without_a_price_says_so(operator: Person, open_page: Open) -> N
     assert "has no price that it can be charged by" in _said(app)
 
 
-def test_a_held_price_is_decided(operator: Person, open_page: Open) -> None:
+def _held(reason: str, **rates: str) -> int:
+    """The id of a price that waits for an operator."""
     model = make_model()
     with db.transaction(SYSTEM) as session:
-        held = Price(
-            model_id=model, state="held", reason="ten times dearer",
-            terms={"prompt": "0.00001", "completion": "0.00002"}, effective_from=datetime.now(UTC),
+        price = Price(
+            model_id=model, state="held", reason=reason, terms=rates,
+            effective_from=datetime.now(UTC),
         )  # fmt: skip
-        session.add(held)
+        session.add(price)
         session.flush()
-        price_id = held.price_id
+        return price.price_id
+
+
+def _state_of(price_id: int) -> str:
+    with db.transaction(SYSTEM) as session:
+        return session.get_one(Price, price_id).state
+
+
+def test_a_held_price_is_decided(operator: Person, open_page: Open) -> None:
+    price_id = _held("ten times dearer", prompt="0.00001", completion="0.00002")
     app = open_page(operator, "admin.py", part="Models")
     assert not app.exception
     assert "ten times dearer" in _said(app)
+    assert "\\$10 in · \\$20 out per million tokens" in _said(app)
     app.button(f"accept_{price_id}").click().run()
     assert not app.exception
-    with db.transaction(SYSTEM) as session:
-        assert session.get_one(Price, price_id).state == "accepted"
+    assert _state_of(price_id) == "accepted"
     assert [row[:3] for row in audit_rows(f"price:{price_id}")] == [
         ("price.accept", "done", f"operator:{operator.operator.user_id}")
     ]
@@ -196,22 +206,13 @@ def test_a_held_price_is_decided(operator: Person, open_page: Open) -> None:
 def test_a_held_price_that_is_no_number_is_named_and_turned_down(
     operator: Person, open_page: Open
 ) -> None:
-    model = make_model()
-    with db.transaction(SYSTEM) as session:
-        held = Price(
-            model_id=model, state="held", reason="the prompt price is no number",
-            terms={"prompt": "abc", "completion": "-1"}, effective_from=datetime.now(UTC),
-        )  # fmt: skip
-        session.add(held)
-        session.flush()
-        price_id = held.price_id
+    price_id = _held("the prompt price is no number", prompt="abc", completion="-1")
     app = open_page(operator, "admin.py", part="Models")
     assert not app.exception
     assert "Listed: not readable" in _said(app)
     app.button(f"reject_{price_id}").click().run()
     assert not app.exception
-    with db.transaction(SYSTEM) as session:
-        assert session.get_one(Price, price_id).state == "rejected"
+    assert _state_of(price_id) == "rejected"
 
 
 def test_without_a_provider_there_is_nothing_to_sync(operator: Person, open_page: Open) -> None:
