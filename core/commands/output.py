@@ -6,6 +6,7 @@ Every command takes --json. What it says goes to standard output, remarks to sta
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ import click
 from core.money import NotMoney, parse_usd
 
 _COUNT_MAX = 2**62
+# Control signs but the line's end, and those that turn the direction of what follows.
+_OBEYED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class Command(click.Command):
@@ -41,13 +44,18 @@ def answer(line: str, facts: Mapping[str, object]) -> None:
     if click.get_current_context().find_root().obj:
         click.echo(json.dumps(dict(facts), default=str))
     elif line:
-        click.echo(line)
+        say(line)
 
 
 def remark(line: str) -> None:
     """Tell a person something beside the answer; silent with --json."""
     if not click.get_current_context().find_root().obj:
-        click.echo(line, err=True)
+        say(line, err=True)
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print text that may hold names of others: what a terminal would obey is spelled out."""
+    click.echo(_OBEYED.sub(lambda found: ascii(found[0])[1:-1], line), err=err)
 
 
 class Usd(click.ParamType[int]):

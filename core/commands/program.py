@@ -29,7 +29,7 @@ from core.commands import (
     stripe,
     tenants,
 )
-from core.commands.output import Group
+from core.commands.output import Group, say
 from core.db import DatabaseRefused
 from core.money import NotMoney
 from core.postgres import EmbeddedServerFailed
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = program.main(given, "python -m core", standalone_mode=False, obj=as_json)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        say(error.format_message(), err=True)
         return UNUSABLE
     except click.UsageError as error:
         return _refuse(UNUSABLE, error.format_message(), "usage", as_json=as_json)
@@ -89,5 +89,5 @@ def _refuse(
     if as_json:
         click.echo(json.dumps({"error": {"message": sentence, "code": code, "param": param}}))
     else:
-        click.echo(sentence, err=True)
+        say(sentence, err=True)
     return status

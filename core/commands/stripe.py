@@ -16,7 +16,7 @@ from core import db, errors
 from core.billing import connection, inbox, offers, reconcile, stripe_api
 from core.billing.stripe_api import StripeRefused
 from core.commands.connection import WHO, connected
-from core.commands.output import Group, answer
+from core.commands.output import Group, answer, say
 
 
 @click.group(cls=Group)
@@ -42,12 +42,12 @@ def reconcile_(scope: reconcile.Scope) -> int:
     with _selling():
         found = reconcile.run(datetime.now(UTC), scope=scope)
     for difference in found.differences:
-        click.echo(
+        say(
             f"{difference.kind} {difference.stripe_id}: ours {difference.ours}, theirs"
             f" {difference.theirs}: {difference.cause}", err=True,
         )  # fmt: skip
     for name in found.refused:
-        click.echo(f"{name}: Stripe refused to list them; look at the key's rights.", err=True)
+        say(f"{name}: Stripe refused to list them; look at the key's rights.", err=True)
     answer(
         f"{found.events_new} missed events, {len(found.differences)} differences.",
         {"id": "reconcile", **asdict(found)},

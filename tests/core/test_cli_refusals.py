@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from core import settings
+from core.commands.output import say
 from core.db import Database
 from core.identity import passwords
 from core.money import NANO_PER_USD
@@ -179,3 +180,18 @@ def test_an_unreachable_database_is_one_sentence(run: Run, monkeypatch: pytest.M
         answer = run(*command)
         assert answer.status == 1
         assert answer.err.strip() == "The database is not reachable."
+
+
+@pytest.mark.parametrize("sign", ["\u202e", "\u2066", "\u2067"])
+def test_no_terminal_turns_the_direction_of_a_name(run: Run, sign: str) -> None:
+    tenant = a_tenant(run)
+    answer = run("tenant", "set", tenant, "--name", f"{uuid4().hex[:6]} {sign}dlog")
+    assert answer.status == 0 and "dlog" in answer.out
+    assert sign not in answer.out + answer.err
+
+
+@pytest.mark.parametrize("sign", ["\x1b[31m", "\x9b2J", "\r", "\x07", "\x08", "\u2028"])
+def test_no_terminal_obeys_what_others_wrote(capsys: pytest.CaptureFixture[str], sign: str) -> None:
+    say(f"first{sign} line\nsecond é 漢 🚀")
+    said = capsys.readouterr().out
+    assert sign not in said and said.count("\n") == 2 and said.endswith("second é 漢 🚀\n")

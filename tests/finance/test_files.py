@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import threading
 import time
 from dataclasses import replace
@@ -233,6 +235,11 @@ FORMULAS = [
     "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "＋1", "－1", "＠x", "  =1",  # noqa: RUF001
     "\u3000=1", "\u00a0@x", "\ufeff=1", "=cmd|' /C calc'!A0", '=HYPERLINK("http://x","y")',
     "\u3000＝1",  # noqa: RUF001
+    '"=1', "'=1", "''@x", "\t'=1",
+]  # fmt: skip
+INNER = [
+    "x;=cmd|' /C calc'!A0", "x,+1", "x\t@SUM(A1)", "x\n-1", "x\r\n=1", "x|=1", "x; =1", 'x;"=1', "x;'=1",
+    "x;＝1", "a;b,=1;-2", "x;;=1", "=1;=2", "\t=1\t=2",  # noqa: RUF001
 ]  # fmt: skip
 PLAIN = ["Pro", "a=b", "x-1", "'quoted", "https://example.com", "http://x y", "mailto:a@b.c", "5", "日本",
          "internal:Sheet!A1", "{=1}", "", "é=1"]  # fmt: skip
@@ -242,9 +249,49 @@ PLAIN = ["Pro", "a=b", "x-1", "'quoted", "https://example.com", "http://x y", "m
 def test_no_text_begins_a_formula(said: str) -> None:
     found = made_up([(said, -5, Decimal("-0.5"))], Type.TEXT, Type.INTEGER, Type.DECIMAL)
     (row,) = read_csv(file_of(found, "csv"))
-    assert (row["a"], row["b"], row["c"]) == (f"'{said}", "-5", "-0.5")
+    assert row["a"].startswith("'") and cells.unguard(row["a"]) == said
+    assert (row["b"], row["c"]) == ("-5", "-0.5")
     (cells_,) = read_xlsx(file_of(found, "xlsx"))  # which refuses any cell that is a formula
     assert (cells_["a"].strip(), cells_["b"], cells_["c"]) == (said.strip(), -5, -0.5)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("said", FORMULAS + INNER)
+def test_no_cell_is_a_formula_wherever_a_program_splits_the_lines(
+    said: str, separator: str
+) -> None:
+    columns = (Type.INTEGER, Type.TEXT, Type.TEXT)
+    content = file_of(made_up([(1, said, said), (2, "x", said)], *columns), "csv").decode()
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
+        read = csv.reader(content.splitlines(), delimiter=separator, quoting=quoting)
+        for cell in (cell for row in read for cell in row):
+            assert not re.match("[\\s\ufeff\"]*[-=+@＝＋－＠]", cell), cell  # noqa: RUF001
+
+
+@pytest.mark.parametrize("said", INNER)
+def test_a_text_is_read_back_from_its_cell(said: str) -> None:
+    (row,) = read_csv(file_of(made_up([(said,)], Type.TEXT), "csv"))
+    assert row["a"] != said and cells.unguard(row["a"]) == said
+    ((excel,),) = sheets_of(file_of(made_up([(said,)], Type.TEXT), "xlsx"))["Usage"][1:]
+    assert excel.replace("\r", "") == said.replace("\r", "")
+
+
+@given(st.text(alphabet="=+-@;,|\t\r\n \"'x\u3000\uff1d", max_size=14))
+def test_every_text_is_read_back_from_its_cell(said: str) -> None:
+    assert cells.unguard(cells.guard(said)) == said
+
+
+def test_every_text_is_quoted_and_no_number() -> None:
+    types = (Type.TEXT, Type.INTEGER, Type.DECIMAL)
+    found = made_up([("x", 1, Decimal("-0.5")), (None, None, None)], *types)
+    assert file_of(found, "csv") == b'a,b,c\n"x",1,-0.5\n,,\n'
+
+
+def test_the_guard_takes_time_in_proportion_to_the_text() -> None:
+    for sign in (";", "'", '"', " ", "=", "; ", ";'"):
+        begun = time.perf_counter()
+        cells.guard(sign * (1_000_000 // len(sign)))
+        assert time.perf_counter() - begun < 5, sign  # a quadratic one takes hours
 
 
 @pytest.mark.parametrize("said", PLAIN)
@@ -258,7 +305,8 @@ def test_other_text_stays_as_it_is(said: str) -> None:
 @settings(max_examples=30)
 @given(
     st.lists(
-        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6),
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
+        | st.text(alphabet="=-@;,|\t\r\n \"'x\uff1d", max_size=9),
         min_size=1, max_size=60,
     )
 )  # fmt: skip

@@ -11,22 +11,35 @@ from collections.abc import Iterable
 
 from core.finance.datasets.columns import Column, Type
 
-# What begins a formula, also after blanks: = + - @, tab, line breaks, and the full-width signs.
-_BLANK, _SIGN = " \u00a0\u3000\ufeff", "-=+@\t\r\n\uff1d\uff0b\uff0d\uff20"
-_PATTERN = f"^[{_BLANK}]*[{_SIGN}]"
-_FORMULA = re.compile(_PATTERN)
+# What begins a formula: = + - @ and their full-width signs, at the start of a text or after what some
+# program or country takes for the end of a cell, also behind blanks and quotes; at the start also a tab
+# or a line break. An apostrophe before it keeps it text wherever the line is split.
+_BLANK, _SIGN, _END = " \u00a0\u3000\ufeff", "-=+@\uff1d\uff0b\uff0d\uff20", ";,|\t\r\n"
+_INNER_RISK = f"(?=[{_BLANK}\"']*[{_SIGN}])"
+_FIRST_RISK = f"(?=[{_BLANK}\"']*[{_SIGN}\t\r\n])"
+_INNER, _FIRST = f"([{_END}]){_INNER_RISK}", f"^{_FIRST_RISK}"
+_MARK, _BEHIND = "'", r"\1'"
+_RISKS = re.compile(_INNER), re.compile(_FIRST)
+_GUARDS = re.compile(f"(?<=[{_END}])'{_INNER_RISK}"), re.compile(f"^'{_FIRST_RISK}")
 _HARMLESS = "{" + ",".join(str(ord(sign)) for sign in string.ascii_letters + string.digits) + "}"
 
 
 def guard(text: str) -> str:
-    """A cell of foreign text: what a spreadsheet would run gets an apostrophe before it."""
-    return f"'{text}" if _FORMULA.match(text) else text
+    """Return a cell of foreign text with an apostrophe before whatever could begin a formula."""
+    inner, first = _RISKS
+    return first.sub(_MARK, inner.sub(_BEHIND, text))
+
+
+def unguard(cell: str) -> str:
+    """Return the text that `guard` made this cell of."""
+    inner, first = _GUARDS
+    return inner.sub("", first.sub("", cell))
 
 
 def lines(rows: Iterable[Iterable[str]], end: str = "\n") -> bytes:
-    """Rows of cells as lines of CSV in UTF-8; text in them must have been guarded."""
+    """Return rows of cells as lines of CSV in UTF-8, every cell quoted; their text must be guarded."""
     held = io.StringIO()
-    csv.writer(held, lineterminator=end).writerows(rows)
+    csv.writer(held, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(rows)
     return held.getvalue().encode()
 
 
@@ -59,11 +72,17 @@ def as_json(column: Column, zone: str) -> str:
 
 
 def _guarded(name: str) -> str:
-    """`guard` in SQL. Nearly every text begins with a letter or digit, which is quick to see."""
+    """`guard` in SQL. Nearly every text begins harmlessly and has no end of a cell: quick to see."""
+    inner = f"regexp_replace({name}, {_literal(_INNER)}, {_literal(_BEHIND)}, 'g')"
     return (
-        f"case when ascii({name}) = any('{_HARMLESS}'::int[]) then {name}"
-        f" when {name} ~ '{_PATTERN}' then '''' || {name} else {name} end"
+        f"case when ascii({name}) = any('{_HARMLESS}'::int[])"
+        f" and translate({name}, '{_END}', '') = {name} then {name}"
+        f" else regexp_replace({inner}, {_literal(_FIRST)}, {_literal(_MARK)}) end"
     )
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _time(name: str, zone: str, *, whole_hours: bool) -> str:

@@ -1,5 +1,5 @@
-"""CSV as RFC 4180 has it, in UTF-8, written by Postgres itself; lines end with LF. Nothing and an empty
-text differ: the latter is quoted."""
+"""CSV as RFC 4180 has it, in UTF-8, written by Postgres itself; lines end with LF. Every text is
+quoted, which also tells an empty one from nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 from sqlalchemy.orm import Session
 
-from core.finance.datasets.columns import Dataset
+from core.finance.datasets.columns import Dataset, Type
 from core.finance.files import cells, copying
 from core.finance.files.copying import Progress
 
@@ -18,8 +18,10 @@ def blocks(session: Session, found: Dataset, progress: Progress) -> Generator[by
     shown = ", ".join(
         cells.as_csv(column, found.zone, whole_hours=whole_hours) for column in found.columns
     )
+    texts = ", ".join(cells.named(one) for one in found.columns if one.type is Type.TEXT)
+    quoted = f", force_quote ({texts})" if texts else ""
     return copying.blocks(
         session,
-        f"copy (select {shown} from ({found.query.sql}) as d) to stdout (format csv, header)",  # noqa: S608
+        f"copy (select {shown} from ({found.query.sql}) as d) to stdout (format csv, header{quoted})",  # noqa: S608
         found.query.parameters, progress, header_lines=1,
     )  # fmt: skip
