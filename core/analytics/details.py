@@ -16,6 +16,7 @@ from core.analytics.figures import Totals
 from core.analytics.scope import scope_of
 from core.analytics.selection import Selection
 from core.identity.access import Actor, Principal
+from core.metering.charges import is_final
 
 ROWS_MAX = 200
 
@@ -62,9 +63,8 @@ class Cursor:
 class EventRow:
     """A call, or an adjustment with the differences to what was booked before (they may be negative).
 
-    `person` is what they were called then. `final` is False while the true cost is awaited, and
-    `estimated` says that figures.estimates counts it; `conversation_id` is None unless it is the
-    reader's own, `list_nusd` unless they see the list cost.
+    `person` is what they were called then. `final` is False while the cost may still change;
+    `conversation_id` is None unless it is the reader's own, `list_nusd` unless they see the list cost.
     """
 
     event_id: int
@@ -91,7 +91,6 @@ class EventRow:
     latency_ms: int
     first_token_ms: int | None
     conversation_id: UUID | None
-    estimated: bool
 
     def place(self, order: Order) -> Cursor:
         """Where this row stands in an order."""
@@ -134,6 +133,7 @@ def rows(
         condition=source.condition + (_after(order) if after else ""),
         by=_BY[order.key],
         direction="desc" if order.descending else "asc",
+        final=is_final("p"),
     )
     asked = source.bound | {
         "limit": size + 1,
@@ -174,15 +174,9 @@ select p.event_id, p.kind, p.call_id, p.occurred_at, p.tenant_id, coalesce(l.nam
   p.model_served as model, p.provider, p.source, p.purpose, p.cost_center, p.project,
   p.api_key_id as key_id, p.prompt_tokens, p.completion_tokens, p.cached_tokens, p.billed_nusd,
   case when :sees_list then p.list_nusd end as list_nusd, p.outcome, p.cost_source,
-  not exists (select from app.lookups k
-    where k.tenant_id = p.tenant_id and k.call_id = p.call_id) as final,
+  {final} as final,
   p.latency_ms, p.first_token_ms,
-  case when p.user_id = :reader then p.conversation_id end as conversation_id,
-  p.kind = 'call' and (exists (select from app.lookups k
-      where k.tenant_id = p.tenant_id and k.call_id = p.call_id)
-    or p.cost_source = 'estimate' and not exists (select from app.usage_events a
-      where a.tenant_id = p.tenant_id and a.call_id = p.call_id and a.kind = 'adjustment'))
-    as estimated
+  case when p.user_id = :reader then p.conversation_id end as conversation_id
 from page p left join app.labels l on l.tenant_id = p.tenant_id and l.label_id = p.user_label_id
 order by p.ordered_by {direction}, p.event_id {direction}
 """

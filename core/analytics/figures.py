@@ -91,7 +91,7 @@ class Active:
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """Calls whose cost is an estimate or may still change, and what is billed for them so far."""
+    """Calls whose cost may still change, and what is billed for them so far."""
 
     calls: int
     billed_nusd: int
@@ -180,7 +180,7 @@ def active(session: Session, who: Actor, selection: Selection) -> Active:
 
 
 def estimates(session: Session, who: Actor, selection: Selection) -> Estimates:
-    """Calls settled by estimate and not corrected since, or still looked up at the provider."""
+    """Calls whose true cost is still being asked for at the provider."""
     source = sources.events(session, scope_of(who, selection), selection)
     asked = _ESTIMATES.format(relation=source.relation, condition=source.condition)
     return Estimates(*session.execute(text(asked), source.bound).one())
@@ -264,16 +264,9 @@ select null, count(*) from (
   select user_id from used where bucket between :month_first and :month_last group by user_id) as people
 """
 
-# Begins with the few calls that are unsure, by one of two indexes, rather than with the period's.
+# Begins with the few calls that are looked up, not with the period's: as charges.is_final says it.
 _ESTIMATES = """
-with unsure as (
-  select u.tenant_id, u.call_id, u.billed_nusd from {relation}
-  where {condition} and u.kind = 'call' and u.cost_source = 'estimate' and not exists (
-    select from app.usage_events a where a.tenant_id = u.tenant_id and a.call_id = u.call_id
-      and a.kind = 'adjustment')
-  union
-  select u.tenant_id, u.call_id, u.billed_nusd from {relation}
-  join app.lookups l on l.tenant_id = u.tenant_id and l.call_id = u.call_id
-  where {condition} and u.kind = 'call')
-select count(*), coalesce(sum(billed_nusd), 0)::bigint from unsure
+select count(*), coalesce(sum(u.billed_nusd), 0)::bigint from {relation}
+join app.lookups l on l.tenant_id = u.tenant_id and l.call_id = u.call_id
+where {condition} and u.kind = 'call'
 """

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
 from core import errors
 from core.chat.tables import Conversation, Message, Turn
 from core.identity.access import Principal
+from core.metering.charges import Charge, is_final
 from core.metering.tables import UsageEvent
 
 TITLE_LENGTH_MAX = 80
@@ -40,7 +41,12 @@ class Shown:
     billed_nusd: int | None
     tokens: int | None
     latency_ms: int | None
-    estimated: bool
+    final: bool
+
+    @property
+    def charge(self) -> Charge:
+        """What the answer is charged, as booked."""
+        return Charge(self.billed_nusd, self.final)
 
 
 def listing(
@@ -157,13 +163,13 @@ class _Receipt:
     billed_nusd: int
     tokens: int
     latency_ms: int
-    estimated: bool
+    final: bool
 
 
 def _costs(session: Session, who: Principal, conversation_id: UUID) -> dict[UUID, _Receipt]:
     """What each turn of the conversation cost, adjustments included."""
     rows = session.execute(
-        select(Turn.turn_id, UsageEvent)
+        select(Turn.turn_id, UsageEvent, text(is_final("usage_events")))
         .join(
             UsageEvent,
             (UsageEvent.tenant_id == Turn.tenant_id) & (UsageEvent.call_id == Turn.call_id),
@@ -172,13 +178,13 @@ def _costs(session: Session, who: Principal, conversation_id: UUID) -> dict[UUID
         .order_by(UsageEvent.event_id)
     )
     sums: dict[UUID, _Receipt] = {}
-    for turn_id, event in rows:
-        had = sums.get(turn_id, _Receipt(0, 0, event.latency_ms, estimated=False))
+    for turn_id, event, final in rows:
+        had = sums.get(turn_id, _Receipt(0, 0, event.latency_ms, final=True))
         sums[turn_id] = _Receipt(
             had.billed_nusd + event.billed_nusd,
             had.tokens + event.prompt_tokens + event.completion_tokens,
             had.latency_ms,
-            estimated=event.cost_source == "estimate",
+            final=had.final and final,
         )
     return sums
 
@@ -198,5 +204,5 @@ def _shown(
         billed_nusd=receipt.billed_nusd if receipt else None,
         tokens=receipt.tokens if receipt else None,
         latency_ms=receipt.latency_ms if receipt else None,
-        estimated=receipt.estimated if receipt else False,
+        final=receipt.final if receipt else False,
     )  # fmt: skip

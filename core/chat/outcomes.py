@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core import errors
 from core.catalog.answers import Answer, Failure, Outcome
+from core.metering.charges import Charge
 
 _STATUS: dict[Outcome, str] = {
     "ok": "complete",
@@ -22,8 +23,15 @@ def message_status(answer: Answer) -> str:
     return _STATUS[answer.outcome]
 
 
-def refusal_of(failure: Failure | None) -> errors.Refusal:
-    """What the caller is told about a provider's failure; never the provider's own words."""
+def refusal_of(failure: Failure | None, charge: Charge) -> errors.Refusal:
+    """What the caller is told about a provider's failure and what it is charged; never the provider's
+    own words."""
+    refusal = _refusal(failure)
+    refusal.message = f"{refusal.message} {charge.sentence()}"
+    return refusal
+
+
+def _refusal(failure: Failure | None) -> errors.Refusal:
     kind = failure.kind if failure else "provider_error"
     retry_after_s = failure.retry_after_s if failure else None
     match kind:
@@ -53,4 +61,4 @@ def refusal_of(failure: Failure | None) -> errors.Refusal:
         case "provider_timeout":
             return errors.ProviderTimedOut("The provider did not answer in time.")
         case "provider_error":
-            return errors.ProviderFailed("The provider failed while answering. Nothing is charged.")
+            return errors.ProviderFailed("The provider failed while answering.")

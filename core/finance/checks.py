@@ -19,6 +19,7 @@ from core.finance import bridge
 from core.identity import access, zones
 from core.identity.access import Actor
 from core.identity.zones import Segment
+from core.metering.charges import is_final
 from core.periods import Period, month_of
 
 GRACE = timedelta(minutes=5)  # no transaction that began before the month's end lives so long
@@ -197,11 +198,11 @@ join app.usage_events e on e.tenant_id = c.tenant_id and e.call_id = c.call_id
 where l.tenant_id = :tenant and c.opened_at >= :begins and c.opened_at < :ends
 """
 # Nobody can be asked about these: no look-up waits, and no correction has come.
-_ESTIMATES = """
+_ESTIMATES = f"""
 app.usage_events e
 where e.tenant_id = :tenant and e.occurred_at >= :begins and e.occurred_at < :ends
   and e.kind = 'call' and e.cost_source = 'estimate'
-  and not exists (select from app.lookups l where l.tenant_id = e.tenant_id and l.call_id = e.call_id)
+  and {is_final("e")}
   and not exists (select from app.usage_events a where a.tenant_id = e.tenant_id
     and a.call_id = e.call_id and a.kind = 'adjustment' and a.occurred_at >= e.occurred_at)
 """
@@ -272,7 +273,7 @@ from {_UNRECONCILED} order by c.opened_at limit :limit
     Code.ESTIMATES: f"""
 select e.call_id, e.occurred_at as at, (select name from app.labels where tenant_id = e.tenant_id
     and label_id = e.user_label_id) as person, e.model_served as model, e.billed_nusd as amount_nusd,
-  'estimated; the provider keeps no record of it' as note
+  'final; worked out from its text, the provider has no record of it' as note
 from {_ESTIMATES} order by e.billed_nusd desc, e.occurred_at limit :limit
 """,  # noqa: S608 - as above
     Code.DAILY_SUMS: f"""{_DIFFERING}

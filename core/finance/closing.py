@@ -226,7 +226,7 @@ def _words(check: Check) -> str:
         Code.CLOSED: "it is closed already",
         Code.OPEN_CALLS: f"{check.count} {calls} still open",
         Code.UNRECONCILED: f"the cost of {check.count} {calls} is not final",
-        Code.ESTIMATES: f"{check.count} {calls} estimated",
+        Code.ESTIMATES: f"the cost of {check.count} {calls} was worked out from the text",
         Code.DAILY_SUMS: f"{check.count} daily sums differ from the events",
         Code.LEDGER: f"the ledger differs by {show(check.amount_nusd)}",
     }[check.code]

@@ -14,6 +14,7 @@ from core import errors, money
 from core.catalog.answers import Answer, Delta
 from core.chat.runs import Run
 from core.http import problems
+from core.metering.charges import Charge
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": PURSER WAITING\n\n"
@@ -98,31 +99,34 @@ def answer_id(call_id: UUID) -> str:
 
 
 def usage(run: Run) -> dict[str, object]:
-    """Tokens as booked, and `cost`: the exact USD billed for the call, null before it is priced."""
-    booked = run.settlement
-    billed_nusd = billed(run)
-    if booked is None:
+    """Tokens of the call, and `cost`: the exact USD booked for it, null until that is done;
+    `cost_final` is false while it may still change."""
+    counted, charge = run.settlement, booked(run)
+    if counted is None:
         return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "cost": None}
+    amount_nusd = charge.billed_nusd
     return {
-        "prompt_tokens": booked.prompt_tokens,
-        "completion_tokens": booked.completion_tokens,
-        "total_tokens": booked.prompt_tokens + booked.completion_tokens,
+        "prompt_tokens": counted.prompt_tokens,
+        "completion_tokens": counted.completion_tokens,
+        "total_tokens": counted.prompt_tokens + counted.completion_tokens,
         "prompt_tokens_details": {
-            "cached_tokens": booked.cached_tokens,
-            "cache_write_tokens": booked.cache_write_tokens,
+            "cached_tokens": counted.cached_tokens,
+            "cache_write_tokens": counted.cache_write_tokens,
         },
-        "completion_tokens_details": {"reasoning_tokens": booked.reasoning_tokens},
+        "completion_tokens_details": {"reasoning_tokens": counted.reasoning_tokens},
         # Written digit by digit: a float would not do for money.
-        "cost": None if billed_nusd is None else orjson.Fragment(money.exact(billed_nusd)),
-        "cost_source": booked.cost_source,
+        "cost": None if amount_nusd is None else orjson.Fragment(money.exact(amount_nusd)),
+        "cost_source": counted.cost_source,
+        "cost_final": charge.final,
     }
 
 
-def billed(run: Run) -> int | None:
-    """What the call costs its tenant, in nano-USD; None before it is priced."""
-    if run.receipt is not None and run.receipt.billed_nusd is not None:
-        return run.receipt.billed_nusd
-    return run.settlement.billed_nusd if run.settlement else None
+def booked(run: Run) -> Charge:
+    """What the ledger says of the call, as its receipt tells."""
+    receipt = run.receipt
+    if receipt is None or receipt.billed_nusd is None:
+        return Charge()
+    return Charge(receipt.billed_nusd, bool(receipt.final))
 
 
 def finish_reason(answer: Answer) -> str:

@@ -23,7 +23,7 @@ from core.chat.engine import Engine
 from core.chat.runs import Run
 from core.http import asks, bodies, keys, problems
 from core.http.asks import Wanted
-from core.http.chunks import KEEP_ALIVE, Chunks, billed, whole
+from core.http.chunks import KEEP_ALIVE, Chunks, booked, whole
 from core.http.sending import until_gone
 from core.identity.access import Scope as KeyScope
 from core.identity.access import require_scope
@@ -198,19 +198,20 @@ def _refusal(run: Run) -> errors.Refusal | None:
     answer = run.answer
     if answer.outcome in {"ok", "running"}:
         return None
+    charge = booked(run)
     if answer.failure is None:
-        return errors.Unavailable("The answer was stopped before its end.", retry_after_s=5)
+        said = f"The answer was stopped before its end. {charge.sentence()}"
+        return errors.Unavailable(said, retry_after_s=5)
     if answer.has_output and answer.outcome != "error":
         return errors.ProviderFailed(
-            "The provider's answer broke off before its end. What came of it is charged by an"
-            " estimate until the provider's own figure is known."
+            f"The provider's answer broke off before its end. {charge.sentence()}"
         )
-    return outcomes.refusal_of(answer.failure)
+    return outcomes.refusal_of(answer.failure, charge)
 
 
 def _call_headers(run: Run) -> dict[str, str]:
     headers = {"x-purser-call-id": str(run.call.call_id)}
-    if (billed_nusd := billed(run)) is not None:
+    if (billed_nusd := booked(run).billed_nusd) is not None:
         headers["x-purser-cost-usd"] = money.exact(billed_nusd)
     return headers
 

@@ -26,8 +26,9 @@ _WORDS = {
         "The cost of every call is final.", "The cost of {count} is not final; {amount} so far.",
     ),
     Code.ESTIMATES: (
-        "No cost stays an estimate.",
-        "The cost of {count} stays an estimate, nobody can be asked: {amount}.",
+        "No cost was worked out from the text.",
+        "The cost of {count} was worked out from the text and is final, since the provider has no"
+        " record: {amount}.",
     ),
     Code.DAILY_SUMS: (
         "The daily sums are those of the events.", "The daily sums differ from the events by {amount}.",

@@ -16,7 +16,6 @@ import streamlit as st
 from core.catalog.answers import Failure, FailureKind
 from core.chat import outcomes
 from core.chat.conversations import Shown
-from core.money import show
 from pages.widgets import msgbar, refusals
 from pages.widgets.msgbar import Bar
 from pages.widgets.offered import Offer
@@ -121,10 +120,12 @@ def _mark(message: Shown) -> None:
     if message.status == "stopped":
         st.caption(":material/stop_circle: Stopped. What was written so far is kept.")
     elif message.status == "interrupted":
-        why = outcomes.refusal_of(_failure(message)).message if message.failure_code else ""
-        st.caption(clean(f":material/bolt: Interrupted. {why}".strip()))
+        why = message.charge.sentence()
+        if message.failure_code:
+            why = outcomes.refusal_of(_failure(message), message.charge).message
+        st.caption(clean(f":material/bolt: Interrupted. {why}"))
     elif message.status == "error":
-        refusals.show(outcomes.refusal_of(_failure(message)))
+        refusals.show(outcomes.refusal_of(_failure(message), message.charge))
 
 
 def _failure(message: Shown) -> Failure | None:
@@ -156,11 +157,8 @@ def note(message: Shown, offer: Offer) -> str:
     """What an answer cost: model, tokens, money, seconds; an ellipsis until that is settled."""
     parts = [offer.name(message.model_id)]
     if message.billed_nusd is None:
-        return " · ".join([*parts, "…"])
-    parts.append(f"{message.tokens or 0:,} tokens")
-    cost = show(message.billed_nusd)
-    is_guess = message.estimated and (message.billed_nusd or not message.failure_code)
-    parts.append(f"{cost} (estimated, will be corrected)" if is_guess else cost)
+        return " · ".join([*parts, message.charge.in_short()])
+    parts += [f"{message.tokens or 0:,} tokens", message.charge.in_short()]
     if message.latency_ms:
         parts.append(f"{message.latency_ms / 1000:.1f} s")
     return " · ".join(parts)

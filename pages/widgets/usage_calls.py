@@ -28,7 +28,7 @@ def draw(sight: Sight, rows: tuple[EventRow, ...]) -> None:
         "answer": column.NumberColumn("Tokens out", format="localized", width=80),
         "cost": column.TextColumn(
             "Cost", alignment="right",
-            help="Exact. \N{ALMOST EQUAL TO} marks an estimate until the provider's figure is known.",
+            help="Exact. \N{ALMOST EQUAL TO} marks an estimate that may still change.",
         ),
         "list": column.TextColumn("List cost", alignment="right"),
         "outcome": column.TextColumn("Outcome", width=85),
@@ -66,7 +66,7 @@ def _frame(sight: Sight, rows: tuple[EventRow, ...]) -> pd.DataFrame:
 
 
 def _cost(row: EventRow) -> str:
-    return ("\N{ALMOST EQUAL TO} " if row.estimated else "") + exact_usd(row.billed_nusd)
+    return ("\N{ALMOST EQUAL TO} " if not row.final else "") + exact_usd(row.billed_nusd)
 
 
 def _outcome(row: EventRow) -> str:

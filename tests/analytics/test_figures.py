@@ -340,7 +340,7 @@ def test_list_cost_is_the_operators_alone() -> None:
         assert figures.totals(session, OPERATOR, selection).list_nusd == 10_000_000
 
 
-def test_estimates_are_counted_until_the_truth_is_booked() -> None:
+def test_only_what_may_still_change_is_counted_as_an_estimate() -> None:
     who = make_place().who
     model = make_model()
     use(who, model, "0.5")
@@ -356,10 +356,10 @@ def test_estimates_are_counted_until_the_truth_is_booked() -> None:
     )  # fmt: skip
     correct(corrected, "0.003")
     with db.transaction(who) as session:
-        assert figures.estimates(session, who, wide(who)) == figures.Estimates(2, 5_000_000)
+        assert figures.estimates(session, who, wide(who)) == figures.Estimates(1, 1_000_000)
     correct(guessed, "0.01")
     with db.transaction(who) as session:
-        assert figures.estimates(session, who, wide(who)) == figures.Estimates(1, 4_000_000)
+        assert figures.estimates(session, who, wide(who)) == figures.Estimates(0, 0)
 
 
 def test_what_is_deleted_disabled_or_revoked_keeps_its_figures_and_its_name() -> None:

@@ -25,7 +25,7 @@ SENTENCES: dict[Cause, str] = {
     "rounding": "rounding: less than half a micro-USD per call",
     "named_differently": "the same amount under another name of the model",
     "not_final": "not final yet: the true cost of some calls is still being asked for",
-    "estimates": "some of our calls are estimates",
+    "estimates": "the cost of some calls was worked out from their text",
     "no_generation_id": "some of our calls ended before the provider named their generation",
     "midnight": "calls around midnight, which the provider dates on the other day",
     "unrecorded": "calls that we did not record",

@@ -13,6 +13,8 @@ from decimal import Decimal
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core.metering.charges import is_final
+
 # A call may run as long; the provider may date it by its end, and so a day later than we do.
 _RUNS_AT_MOST = timedelta(minutes=10)
 
@@ -69,7 +71,7 @@ def of_day(session: Session, provider: str, day: date) -> tuple[Ours, ...]:
 
 # The provider's amount of a call is on its newest event that has one, as verbs.provider_usd reads it. A
 # nano-USD is multiplied, not divided: a division would round.
-_OF_DAY = """
+_OF_DAY = f"""
 with marked as (
   select e.tenant_id, e.call_id, e.occurred_at as at
   from app.usage_events e
@@ -98,8 +100,7 @@ known as (
   select k.model_requested, k.model_served, k.at >= :begins as is_in,
     k.at >= cast(:ends as timestamptz) - cast(:runs as interval) as at_end, k.has_id, k.usd,
     k.cost_source, c.hold_nusd * 0.000000001 as held,
-    exists (select from app.lookups l where l.tenant_id = k.tenant_id and l.call_id = k.call_id)
-      as is_open
+    not ({is_final("k")}) as is_open
   from calls k join app.calls c on c.tenant_id = k.tenant_id and c.call_id = k.call_id
   union all
   select c.model_requested, c.model_requested, true, false, c.generation_id is not null, 0, 'estimate',
@@ -123,4 +124,4 @@ select model_requested, model_served,
   coalesce(sum(usd) filter (where not is_in), 0) as before_usd,
   coalesce(sum(usd) filter (where at_end), 0) as at_end_usd
 from sorted group by 1, 2 order by 1, 2
-"""
+"""  # noqa: S608 - our own text

@@ -20,7 +20,7 @@ PIXEL = base64.b64decode(
 ANSWER = Shown(
     message_id=UUID(int=1), parent_id=None, role="assistant", status="complete", content="Hello",
     reasoning="", model_id="acme/one", failure_code=None, left_out=0, extras=None, turn_id=uuid4(),
-    siblings=(UUID(int=1),), billed_nusd=714_400, tokens=1_284, latency_ms=3_912, estimated=False,
+    siblings=(UUID(int=1),), billed_nusd=714_400, tokens=1_284, latency_ms=3_912, final=True,
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def test_the_note_tells_model_tokens_cost_and_seconds_to_the_last_digit() -> Non
 
 
 def test_the_note_of_an_estimate_says_so() -> None:
-    assert "(estimated, will be corrected)" in messages.note(replace(ANSWER, estimated=True), OFFER)
+    assert "(estimated, may still change)" in messages.note(replace(ANSWER, final=False), OFFER)
 
 
 def test_the_note_of_an_unsettled_answer_names_no_cost() -> None:
