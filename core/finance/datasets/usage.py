@@ -54,7 +54,8 @@ FIELDS = (
     ),
     code(
         "cost_source", "e.cost_source",
-        "'provider' (reported), 'price_table' (tokens by the price list) or 'estimate'.",
+        "How the cost was found: 'provider' (reported), 'price_table' (tokens by the price list) or"
+        " 'estimate' (from the text).",
     ),
     code("outcome", "e.outcome", "'ok', 'stopped', 'cut', 'error' or 'timeout'."),
     Field(Column("latency_ms", Type.INTEGER, "Duration of the call, ms."), "e.latency_ms"),
