@@ -7,19 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from benchmarks import load, processes, product
+from benchmarks import fakes, load, processes, product
 from benchmarks.database import Cluster
 from benchmarks.quantiles import median
 
-Given = TypeVar("Given")
 Pick = Callable[[load.Slice], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How long things are measured."""
+    """How long things are measured. A share of each slice is its ramp, which is not counted."""
 
     rounds: int
     slice_s: float
@@ -27,6 +25,8 @@ class Scale:
     browser_turns: int
     events: int
     export_rows: int
+    repeats: int = 20
+    ramp: float = 0.25
 
 
 FULL = Scale(
@@ -34,6 +34,18 @@ FULL = Scale(
 )
 QUICK = Scale(
     rounds=1, slice_s=5.0, reruns=15, browser_turns=3, events=500_000, export_rows=100_000
+)
+# Whether every figure still comes out, not what it is: a slice has no ramp, so that its first requests
+# count.
+SMOKE = Scale(
+    rounds=1,
+    slice_s=0.3,
+    reruns=2,
+    browser_turns=1,
+    events=3_000,
+    export_rows=3_000,
+    repeats=1,
+    ramp=0,
 )
 
 
@@ -68,15 +80,9 @@ class Bench:
         with product.start_product(self.setup) if self.setup else nullcontext() as running:
             yield running
 
-    def ask_product(self, ask: Callable[[], Given]) -> Given | None:
-        """The product's answer; None, with a note, for what the benchmark cannot do with it."""
-        if self.setup is None:
-            return None
-        try:
-            return ask()
-        except product.NotWiredError as missing:
-            self.notes.append(f"not wired: {missing}")
-            return None
+    def plan(self, users: int, seconds: float, model: str = fakes.STREAM_MODEL) -> load.Plan:
+        """So many users for so long, at this run's scale."""
+        return load.Plan(users, seconds, model, ramp_s=seconds * self.scale.ramp)
 
 
 @dataclass(frozen=True, slots=True)

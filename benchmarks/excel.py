@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,15 +23,13 @@ from core.finance.exports import Asked, State
 from core.periods import Period
 
 ROWS = 100_000
-_CHATS = 10
-_PROGRAM = "core.finance.files.excel_process"
 _BUILT_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
     """Seconds from asking for a file to its being ready, its rows, the memory of the product above idle
-    and of the writing process meanwhile, and first tokens of chats without and beside it."""
+    and of the processes it starts meanwhile, and first tokens of chats without and beside it."""
 
     seconds: float
     rows: int
@@ -42,11 +39,10 @@ class Built:
     busy: Slice
 
 
-def build(running: Product, prepared: Prepared, seconds: float) -> Built:
-    """Chats for some seconds alone, then as long while one file after the other is built."""
+def build(running: Product, prepared: Prepared, plan: Plan) -> Built:
+    """Chats alone, then the same while one file after the other is built."""
     server = running.server
     target = Target("product", server.url, server.key, (server.pid,))
-    plan = Plan(_CHATS, seconds, ramp_s=seconds / 5)
     quiet = load.interleave([target], plan, 1)["product"][0]
     idle_mb = rss_mb([server.pid])
     client = _Client(prepared, server.pid)
@@ -69,6 +65,7 @@ class _Client(threading.Thread):
     def __init__(self, prepared: Prepared, pid: int) -> None:
         super().__init__(daemon=True)
         self._prepared, self._pid, self._ended = prepared, pid, threading.Event()
+        self._idle = _processes_under(pid)
         self.built_s: list[float] = []
         self.rows, self.product_mb, self.writer_mb = 0, 0.0, 0.0
 
@@ -101,7 +98,8 @@ class _Client(threading.Thread):
 
     def _sample(self) -> None:
         self.product_mb = max(self.product_mb, rss_mb([self._pid]))
-        self.writer_mb = max(self.writer_mb, rss_mb(_writers(self._pid)))
+        others = _processes_under(self._pid) - self._idle
+        self.writer_mb = max(self.writer_mb, rss_mb(others))
 
 
 def _days(prepared: Prepared) -> Period:
@@ -111,13 +109,5 @@ def _days(prepared: Prepared) -> Period:
     return Period(month.first, month.first + timedelta(days=days - 1))
 
 
-def _writers(pid: int) -> Sequence[int]:
-    """The product's processes that write a workbook now."""
-    return [one.pid for one in psutil.Process(pid).children() if _PROGRAM in _command(one)]
-
-
-def _command(process: psutil.Process) -> Sequence[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:  # it ended meanwhile
-        return ()
+def _processes_under(pid: int) -> frozenset[int]:
+    return frozenset(one.pid for one in psutil.Process(pid).children(recursive=True))

@@ -28,13 +28,12 @@ from core.finance import exports
 from core.finance.datasets import catalogue
 from core.finance.files import writing
 from core.finance.files.copying import Progress
+from core.http.sessions import COOKIE
 from core.identity import sessions, tenants
 from core.identity.access import Operator
 from core.periods import Period, month_of
 
 _BENCHMARK = System("benchmark")
-_CHATS = 10
-_COOKIE = "purser_session"
 # The same columns of the same rows, as they lie in the table.
 _PLAIN = """
 copy (select event_id, kind, adjusts_call_id, call_id, occurred_at, recorded_at, tenant_id,
@@ -128,11 +127,10 @@ def _copy_s(dsn: str, statement: str, parameters: Mapping[str, object] | None) -
     return time.perf_counter() - started
 
 
-def serve(running: Product, prepared: Prepared, seconds: float) -> Served:
-    """Chats for some seconds alone, then as long while the file is sent again and again."""
+def serve(running: Product, prepared: Prepared, plan: Plan) -> Served:
+    """Chats alone, then the same while the file is sent again and again."""
     server = running.server
     target = Target("product", server.url, server.key, (server.pid,))
-    plan = Plan(_CHATS, seconds, ramp_s=seconds / 5)
     quiet = load.interleave([target], plan, 1)["product"][0]
     idle_mb = rss_mb([server.pid])
     stop = threading.Event()
@@ -155,7 +153,7 @@ class _Client(threading.Thread):
                 session, prepared.operator, "usage", "csv", prepared.period, tenant_id=None
             )
         self._address = f"{url}/exports/{asked.export_id}"
-        self._cookies, self._ended = {_COOKIE: prepared.cookie}, stop
+        self._cookies, self._ended = {COOKIE: prepared.cookie}, stop
         self.sent = 0
 
     def run(self) -> None:

@@ -1,4 +1,5 @@
-"""The parts of a run: each drives the product beside the baselines and returns its figures.
+"""The parts of a run: each drives the product beside the baselines and yields its figures as it has
+them.
 
 A part starts the product for itself, so that parts can be run alone and do not warm each other.
 """
@@ -7,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import (
@@ -28,13 +30,12 @@ from benchmarks.sampling import rss_mb
 from benchmarks.table import Bar, Figure
 
 IDLE_AFTER_S = 2.0
-ONE_USER_RAMP_S = 0.1
 SHORT_CALL_USERS = 16
 ADMISSION_THREADS = 16
 NAMES = ("product", "minimal", "direct")
 
 
-def start(bench: Bench) -> list[Figure]:
+def start(bench: Bench) -> Iterator[Figure]:
     """From process start to the first served completion, and the memory of an idle process."""
     started: dict[str, list[float]] = {"product": [], "minimal": []}
     idle: dict[str, list[float]] = {"product": [], "minimal": []}
@@ -47,64 +48,51 @@ def start(bench: Bench) -> list[Figure]:
             if running:
                 started["product"].append(running.started_s)
                 idle["product"].append(_idle_mb(running.server))
-    return [
-        Figure(metric, unit, bar, median(of["product"]), median(of["minimal"]))
-        for metric, unit, bar, of in (
-            ("start to first served request", "s", bars.START_S, started),
-            ("memory idle", "MB", bars.IDLE_MB, idle),
-        )
-    ]
+    for metric, unit, bar, of in (
+        ("start to first served request", "s", bars.START_S, started),
+        ("memory idle", "MB", bars.IDLE_MB, idle),
+    ):
+        yield Figure(metric, unit, bar, median(of["product"]), median(of["minimal"]))
 
 
-def streams(bench: Bench) -> list[Figure]:
+def streams(bench: Bench) -> Iterator[Figure]:
     """100-chunk streams at 50 chunks a second: first token, throughput, CPU and memory."""
-    figures: list[Figure] = []
     with bench.targets() as targets:
         for users in bars.FIRST_TOKEN_P50_MS:
-            seconds = bench.scale.slice_s
-            ramp_s = seconds / 4 if users > 1 else ONE_USER_RAMP_S
-            plan = load.Plan(users, seconds, fakes.STREAM_MODEL, ramp_s=ramp_s)
+            plan = bench.plan(users, bench.scale.slice_s)
             rounds = Rounds(load.interleave(targets, plan, bench.scale.rounds))
-            figures += _first_token(rounds, users)
-            figures.append(_failed(bench, rounds, _many(users)))
-    return figures + _full_house(rounds)
+            yield from _first_token(rounds, users)
+            yield _failed(bench, rounds, _many(users))
+    yield from _full_house(rounds)
 
 
-def calls(bench: Bench) -> list[Figure]:
+def calls(bench: Bench) -> Iterator[Figure]:
     """Short non-streaming calls per second."""
     with bench.targets() as targets:
-        seconds = bench.scale.slice_s / 2
-        plan = load.Plan(
-            SHORT_CALL_USERS, seconds, fakes.SHORT_MODEL, stream=False, ramp_s=seconds / 10
-        )
+        plan = bench.plan(SHORT_CALL_USERS, bench.scale.slice_s / 2, fakes.SHORT_MODEL)
+        plan = replace(plan, stream=False)
         rounds = Rounds(load.interleave(targets, plan, bench.scale.rounds))
     ratio = rounds.ratio("product", "minimal", _per_s)
-    return [
-        Figure("short calls/s, ratio to minimal", "", bars.SHORT_CALLS_RATIO, ratio, 1.0),
-        Figure("short calls/s", "", None, *(rounds.value(name, _per_s) for name in NAMES)),
-        _failed(bench, rounds, "short calls"),
-    ]
+    yield Figure("short calls/s, ratio to minimal", "", bars.SHORT_CALLS_RATIO, ratio, 1.0)
+    yield Figure("short calls/s", "", None, *(rounds.value(name, _per_s) for name in NAMES))
+    yield _failed(bench, rounds, "short calls")
 
 
-def round_trips(bench: Bench) -> list[Figure]:
+def round_trips(bench: Bench) -> Iterator[Figure]:
     """What the database is asked before the first token; the minimal gateway's count is by
     construction: BEGIN, two statements, COMMIT."""
-    setup = bench.setup
-    counted = bench.ask_product(lambda: product.count_round_trips(setup)) if setup else None
+    counted = product.count_round_trips(bench.setup) if bench.setup else None
     statements, commits = (counted.statements, counted.commits) if counted else (math.nan,) * 2
-    return [
-        Figure("database round trips before first token", "", bars.ROUND_TRIPS, statements, 4),
-        Figure("commits before first token", "", bars.COMMITS, commits, 1),
-    ]
+    yield Figure("database round trips before first token", "", bars.ROUND_TRIPS, statements, 4)
+    yield Figure("commits before first token", "", bars.COMMITS, commits, 1)
 
 
-def admit(bench: Bench) -> list[Figure]:
+def admit(bench: Bench) -> Iterator[Figure]:
     """Admission and settlement without HTTP and provider, against TPC-B on the same server."""
     tpcb_dsn = bench.cluster.create("tpcb")
     admission.create_tpcb(tpcb_dsn)
     pgbench = bench.cluster.programs / "pgbench"
-    setup = bench.setup
-    ours = bench.ask_product(lambda: product.product_callables(setup.dsn)) if setup else None
+    ours = product.product_callables(bench.setup.dsn) if bench.setup else None
     results: dict[str, list[admission.Admission]] = {"product": [], "minimal": []}
     with admission.minimal_calls(bench.minimal_dsn, ADMISSION_THREADS) as baseline:
         for _ in range(bench.scale.rounds):
@@ -118,7 +106,7 @@ def admit(bench: Bench) -> list[Figure]:
         values = [median([pick(one) for one in results[name]]) for name in ("product", "minimal")]
         return Figure(metric, unit, bar, *values)
 
-    return [
+    yield from (
         row("admission p50, one client", "ms", bars.ADMIT_P50_MS, lambda a: a.admit_ms.p50),
         row("admission p99, one client", "ms", bars.ADMIT_P99_MS, lambda a: a.admit_ms.p99),
         row("admit+settle/s at 16 threads, ratio to pgbench", "", bars.TURNS_RATIO, _to_pgbench),
@@ -126,15 +114,16 @@ def admit(bench: Bench) -> list[Figure]:
         row("admit+settle/s at 16 threads", "", None, lambda a: a.turns_per_s),
         row("resolve+admit+settle/s at 16 threads", "", None, lambda a: a.whole_turns_per_s),
         row("TPC-B/s by pgbench, same server", "", None, lambda a: a.pgbench_per_s or math.nan),
-    ]
+    )
 
 
-def money(bench: Bench) -> list[Figure]:
+def money(bench: Bench) -> Iterator[Figure]:
     """The ledger alone, against TPC-B and a plain row on the same server; and a turn's share of it."""
     setup, pgbench = bench.setup, bench.cluster.programs / "pgbench"
     if setup is None or not pgbench.exists():
         bench.notes.append("the ledger is measured with the product and by pgbench only")
-        return [Figure("hold+capture pairs/s, ratio to TPC-B", "", bars.PAIRS_RATIO)]
+        yield Figure("hold+capture pairs/s, ratio to TPC-B", "", bars.PAIRS_RATIO)
+        return
     tpcb_dsn, dsn = bench.cluster.create("tpcb_ledger"), bench.cluster.create("ledger")
     admission.create_tpcb(tpcb_dsn)
     product.migrate(dsn)
@@ -150,7 +139,7 @@ def money(bench: Bench) -> list[Figure]:
     def row(metric: str, bar: Bar | None, pick: Callable[[ledger.Ledger], float]) -> Figure:
         return Figure(metric, "", bar, median([pick(one) for one in rounds]))
 
-    return [
+    yield from (
         row("hold+capture pairs/s over 1,000 tenants, ratio to TPC-B", bars.PAIRS_RATIO,
             lambda one: one.pairs_per_s / one.tpcb_per_s),
         row("hold+capture pairs/s on one tenant, ratio to plain updates", bars.HOT_PAIRS_RATIO,
@@ -162,29 +151,29 @@ def money(bench: Bench) -> list[Figure]:
         row("hold+capture pairs/s on one tenant", None, lambda one: one.hot_pairs_per_s),
         row("plain pairs of updates/s on one row", None, lambda one: one.plain_pairs_per_s),
         row("TPC-B/s by pgbench beside them", None, lambda one: one.tpcb_per_s),
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
-def page(bench: Bench) -> list[Figure]:
+def page(bench: Bench) -> Iterator[Figure]:
     """A plain rerun of the chat page with 30 messages, over its websocket."""
 
     def measure(visit: tabs.ChatVisit) -> Quantiles:
         return tabs.rerun_ms(visit, bench.scale.reruns)
 
-    return _visits(bench, "plain rerun of the chat page, p50", bars.RERUN_MS, measure)
+    yield _visits(bench, "plain rerun of the chat page, p50", bars.RERUN_MS, measure)
 
 
-def chromium(bench: Bench) -> list[Figure]:
+def chromium(bench: Bench) -> Iterator[Figure]:
     """In Chromium, submit to the first visible token, without the model's own wait."""
 
     def measure(visit: tabs.ChatVisit) -> Quantiles:
         return browser.added_first_token_ms(visit, bench.scale.browser_turns)
 
     metric = "Chromium: submit to first visible token, minus model"
-    return _visits(bench, metric, bars.VISIBLE_TOKEN_MS, measure)
+    yield _visits(bench, metric, bars.VISIBLE_TOKEN_MS, measure)
 
 
-PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
+PARTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "start": start,
     "streams": streams,
     "calls": calls,
@@ -253,16 +242,16 @@ def _admission(
 
 def _visits(
     bench: Bench, metric: str, bar: Bar, measure: Callable[[tabs.ChatVisit], Quantiles]
-) -> list[Figure]:
+) -> Figure:
     """Product and bare Streamlit page in turn; the page stands in the minimal gateway's column."""
     times: dict[str, list[float]] = {"product": [], "bare": []}
     with processes.running_bare_chat(bench.upstream.url) as url, bench.product() as running:
-        visit = bench.ask_product(lambda: product.chat_visit(running)) if running else None
+        visit = product.chat_visit(running) if running else None
         for _ in range(bench.scale.rounds):
             times["bare"].append(measure(tabs.ChatVisit(url)).p50)
             if visit:
                 times["product"].append(measure(visit).p50)
-    return [Figure(metric, "ms", bar, median(times["product"]), median(times["bare"]))]
+    return Figure(metric, "ms", bar, median(times["product"]), median(times["bare"]))
 
 
 def _many(users: int) -> str:

@@ -29,9 +29,10 @@ from core.catalog import registry, sync
 from core.chat import conversations
 from core.chat.tables import Conversation, Message
 from core.db import Database, System, counted, new_id
-from core.identity import keys, limits, members, sessions, tenants
+from core.http.sessions import COOKIE
+from core.identity import access, keys, limits, members, sessions, tenants
 from core.identity.access import Principal, Role
-from core.identity.tables import Membership, Tenant, User
+from core.identity.tables import User
 from core.quota import gate, standing
 from core.quota.costs import Cost
 from core.quota.gate import Ask, OpenCall
@@ -167,10 +168,10 @@ def chat_visit(product: Product) -> ChatVisit:
     who = _people(db.current())[0]
     with db.transaction(who) as session:
         conversation = conversations.listing(session, who)[0]
-    token = sessions.redeem(sessions.issue_ticket(who.user_id, "benchmark"), None, None)
+    token = _signed_in(who.user_id)
     url = product.server.url.removesuffix("/v1")
     query = f"c={conversation.conversation_id}"
-    return ChatVisit(url, "", query, f"purser_session={token}")
+    return ChatVisit(url, "", query, f"{COOKIE}={token}")
 
 
 def _connect(dsn: str) -> Database:
@@ -226,19 +227,14 @@ def _write_conversation(session: Session, tenant_id: UUID, user_id: UUID) -> Non
 
 
 def _people(database: Database) -> list[Principal]:
+    """The one person of each tenant, as the product knows them after signing in."""
     with database.transaction(BENCHMARK) as session:
-        rows = session.execute(
-            select(Tenant, User)
-            .join(Membership, Membership.tenant_id == Tenant.tenant_id)
-            .join(User, User.user_id == Membership.user_id)
-            .where(User.email.like("bench%"))
-            .order_by(Tenant.tenant_id)
+        found = session.scalars(
+            select(User.user_id).where(User.email.like("bench%")).order_by(User.user_id)
         ).all()
-    return [
-        Principal(
-            tenant_id=tenant.tenant_id, user_id=user.user_id, role=Role.ADMIN, email=user.email,
-            name=user.name, tenant_name=tenant.name, plan=tenant.plan, mode=tenant.mode,
-            time_zone=tenant.time_zone,
-        )
-        for tenant, user in rows
-    ]  # fmt: skip
+    signed_in = [sessions.who(_signed_in(user_id)) for user_id in found]
+    return [access.require(one.principal if one else None) for one in signed_in]
+
+
+def _signed_in(user_id: UUID) -> str | None:
+    return sessions.redeem(sessions.issue_ticket(user_id, "benchmark"), None, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -35,9 +35,16 @@ async def sampled(pids: Sequence[int]) -> AsyncIterator[Footprint]:
         footprint.cpu_s = _cpu_s(processes) - cpu_before_s
 
 
-def rss_mb(pids: Sequence[int]) -> float:
-    """Resident memory of the processes now, in MiB."""
-    return float(sum(psutil.Process(pid).memory_info().rss for pid in pids)) / 2**20
+def rss_mb(pids: Iterable[int]) -> float:
+    """Resident memory of the processes now, in MiB; one that has ended counts for nothing."""
+    return float(sum(_rss(pid) for pid in pids)) / 2**20
+
+
+def _rss(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 async def _watch(processes: Sequence[psutil.Process], footprint: Footprint) -> None:

@@ -50,10 +50,11 @@ class Figure:
 
 def markdown(figures: Sequence[Figure]) -> str:
     """The table."""
-    return "\n".join([HEADER, RULE, *(_row(figure) for figure in figures)])
+    return "\n".join([HEADER, RULE, *(row(figure) for figure in figures)])
 
 
-def _row(figure: Figure) -> str:
+def row(figure: Figure) -> str:
+    """The figure's line of the table."""
     unit = f", {figure.unit}" if figure.unit else ""
     sign = "≥" if figure.bar and figure.bar.at_least else "≤"
     bars = (
