@@ -7,6 +7,7 @@ import streamlit as st
 
 from core import db
 from core.billing import balance, ledger, notices, overview, stripe_api
+from core.identity import zones
 from core.identity.access import Principal, Role
 from core.money import show
 from pages.widgets import (
@@ -41,10 +42,13 @@ def draw(who: Principal) -> None:
     slot = st.container()
     billing_return.take(who)
     with db.transaction(who) as session:
-        desk = Desk(who, balance.read(session, who), overview.read(session, who), slot)
+        desk = Desk(
+            who, zones.calendar_of(session, who.tenant_id), balance.read(session, who),
+            overview.read(session, who), slot,
+        )  # fmt: skip
         found = notices.of(session, who)
     billing_notices.draw(desk, found)
-    billing_balance.cards(who, desk.balance)
+    billing_balance.cards(desk)
     _section(desk)
 
 
@@ -94,7 +98,7 @@ def _section(desk: Desk) -> None:
     elif chosen == PAYMENTS:
         billing_payments.draw(desk)
     elif chosen == STATEMENT:
-        billing_statement.draw(desk.who, desk.balance.today)
+        billing_statement.draw(desk)
     else:
         _credit(desk)
 
@@ -105,10 +109,10 @@ def _credit(desk: Desk) -> None:
         billing_packages.draw(desk)
     elif desk.balance.mode == "prepaid":
         _not_set_up()
-    billing_balance.expiring(desk.who, desk.balance)
+    billing_balance.expiring(desk)
     with db.transaction(desk.who) as session:
         found = ledger.lots(session, desk.who.tenant_id)
-    billing_balance.lots(desk.who, found)
+    billing_balance.lots(desk, found)
 
 
 def _not_set_up() -> None:

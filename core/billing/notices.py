@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from core.billing.sales_tables import AutoTopup, ClawBack, Invoice, Order, Subscription
+from core.identity import zones
 from core.identity.access import Principal, Role
+from core.identity.zones import Calendar
 from core.money import show, show_minor
 
 Weight: TypeAlias = Literal["stop", "warn", "tell"]
@@ -45,8 +46,8 @@ def of(session: Session, who: Principal) -> tuple[Notice, ...]:
     wallet = list(_of_wallet(session))
     if who.role is Role.MEMBER:
         return tuple(notice for notice in wallet if notice.weight == "stop")
-    zone = ZoneInfo(who.time_zone)
-    found = [*wallet, *_of_plan(session, zone), *_of_topup(session), *_of_orders(session)]
+    calendar = zones.calendar_of(session, who.tenant_id)
+    found = [*wallet, *_of_plan(session, calendar), *_of_topup(session), *_of_orders(session)]
     return tuple(sorted(found, key=lambda notice: ("stop", "warn", "tell").index(notice.weight)))
 
 
@@ -84,13 +85,13 @@ def _of_wallet(session: Session) -> Iterator[Notice]:
         )
 
 
-def _of_plan(session: Session, zone: ZoneInfo) -> Iterator[Notice]:
+def _of_plan(session: Session, calendar: Calendar) -> Iterator[Notice]:
     """Invoices that were not paid, and a plan whose invoice is not known here (yet)."""
     told: set[str | None] = set()
     # A purchase's own invoice is its receipt: what is open of it is said by its order.
     due = select(Invoice).where(Invoice.status == "open", Invoice.subscription_id.is_not(None))
     for invoice in session.scalars(due.order_by(Invoice.created_at)):
-        if notice := _of_invoice(invoice, zone):
+        if notice := _of_invoice(invoice, calendar):
             told.add(invoice.subscription_id)
             yield notice
     unpaid = select(Subscription).where(
@@ -106,7 +107,7 @@ def _of_plan(session: Session, zone: ZoneInfo) -> Iterator[Notice]:
             )  # fmt: skip
 
 
-def _of_invoice(invoice: Invoice, zone: ZoneInfo) -> Notice | None:
+def _of_invoice(invoice: Invoice, calendar: Calendar) -> Notice | None:
     named = f"Invoice {invoice.number}" if invoice.number else "An invoice"
     total = show_minor(invoice.total_minor)
     if invoice.needs_action:
@@ -119,7 +120,7 @@ def _of_invoice(invoice: Invoice, zone: ZoneInfo) -> Notice | None:
         return Notice(
             "invoice_failed", "warn", f"{named} could not be paid",
             f"The payment of {total} failed. What you have stays usable; no new credit comes until"
-            f" it is paid. {_next_try(invoice.next_attempt_at, zone)}", "update_card",
+            f" it is paid. {_next_try(invoice.next_attempt_at, calendar)}", "update_card",
             page_url=invoice.page_url,
         )  # fmt: skip
     if invoice.next_attempt_at is None:
@@ -130,10 +131,10 @@ def _of_invoice(invoice: Invoice, zone: ZoneInfo) -> Notice | None:
     return None  # it is about to be charged by itself
 
 
-def _next_try(at: datetime | None, zone: ZoneInfo) -> str:
+def _next_try(at: datetime | None, calendar: Calendar) -> str:
     if at is None:
         return "It is not tried again by itself."
-    return f"The next try is on {at.astimezone(zone):%-d %B}."
+    return f"The next try is on {calendar.day_of(at):%-d %B}."
 
 
 def _of_topup(session: Session) -> Iterator[Notice]:

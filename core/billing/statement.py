@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import errors
+from core.identity import zones
 from core.identity.access import Principal, Role, require
+from core.periods import Period
 
 LINES_MAX = 1000
 _FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2999, 12, 31)
@@ -41,7 +42,7 @@ _GRANTS = {
 
 @dataclass(frozen=True, slots=True)
 class StatementAsk:
-    """Which lines are wanted: days of the tenant's zone, both included; no `kinds` means all.
+    """Which lines are wanted: days of the tenant's calendar, both included; no `kinds` means all.
 
     `before` is the `seq` of the last line of the page before (lines come newest first).
     """
@@ -52,15 +53,22 @@ class StatementAsk:
     before: int | None = None
     limit: int = 50
 
+    @property
+    def period(self) -> Period:
+        """The days as a period."""
+        return Period(self.first_day, self.last_day)
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A period as a run of the ledger: what follows entry `after_seq`, up to `until_seq`."""
+    """A period as a run of the ledger: what follows entry `after_seq`, up to `until_seq`. Its times are
+    written in `time_zone`, the tenant's zone at its end."""
 
     after_seq: int
     until_seq: int
     opening_nusd: int
     closing_nusd: int
+    time_zone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +149,8 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A page of a period, newest first. `opening_nusd + movements_nusd == closing_nusd`, whatever is
-    filtered; `sums` are of the whole period, `matching` counts what the filter lets through."""
+    filtered; `sums` are of the whole period, `matching` counts what the filter lets through. Times are
+    shown in `time_zone`, as in its file."""
 
     opening_nusd: int
     movements_nusd: int
@@ -151,6 +160,7 @@ class Statement:
     matching: int
     lines: tuple[Line, ...]
     more: bool
+    time_zone: str
 
 
 def read(session: Session, who: Principal, asked: StatementAsk) -> Statement:
@@ -167,16 +177,21 @@ def read(session: Session, who: Principal, asked: StatementAsk) -> Statement:
     return Statement(
         cut.opening_nusd, sum(one.amount_nusd for one in sums), cut.closing_nusd, sums,
         sum(one.count for one in sums), sum(one.count for one in sums if one.kind in wanted),
-        found[: asked.limit], len(found) > asked.limit,
+        found[: asked.limit], len(found) > asked.limit, cut.time_zone,
     )  # fmt: skip
 
 
 def find_cut(session: Session, who: Principal, asked: StatementAsk) -> Cut:
     """Where the period begins and ends in the ledger, with the balances there. Raises as `read`."""
     require(who, Role.ADMIN, Role.FINANCE)
-    begins, ends = _bounds(asked, who.time_zone)
+    _check(asked)
+    calendar = zones.calendar_of(session, who.tenant_id)
+    begins, ends = calendar.bounds(asked.period)
     row = session.execute(text(_CUT), {"begins": begins, "ends": ends}).one()
-    return Cut(row.after_seq, row.until_seq, row.opening_nusd, row.closing_nusd)
+    return Cut(
+        row.after_seq, row.until_seq, row.opening_nusd, row.closing_nusd,
+        calendar.zone_of(asked.period),
+    )  # fmt: skip
 
 
 def lines(
@@ -206,20 +221,14 @@ def check_kinds(kinds: tuple[str, ...]) -> None:
             raise errors.BadInput(f"A kind is one of: {known}.", param="kind")
 
 
-def _bounds(asked: StatementAsk, time_zone: str) -> tuple[datetime, datetime]:
-    """The first moment of the period and the first one after it."""
+def _check(asked: StatementAsk) -> None:
+    """Raise errors.BadInput for a period or kinds that are none."""
     check_kinds(asked.kinds)
     if asked.first_day > asked.last_day:
         raise errors.BadInput("The period ends before it begins.", param="to")
     for name, day in (("from", asked.first_day), ("to", asked.last_day)):
         if not _FIRST_DAY <= day <= _LAST_DAY:
             raise errors.BadInput("This is no day of a statement.", param=name)
-    zone = ZoneInfo(time_zone)
-    after = asked.last_day + timedelta(days=1)
-    return (
-        datetime.combine(asked.first_day, time(), tzinfo=zone),
-        datetime.combine(after, time(), tzinfo=zone),
-    )
 
 
 def _of_cut(cut: Cut) -> dict[str, object]:

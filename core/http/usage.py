@@ -25,6 +25,7 @@ from core.http import keys, problems
 from core.identity import zones
 from core.identity.access import Principal, Scope, require_scope
 from core.identity.limits import LimitName
+from core.identity.zones import Calendar
 from core.money import exact
 from core.quota import standing
 
@@ -48,6 +49,7 @@ class _Asked:
 
     session: Session
     who: Principal
+    calendar: Calendar
     selection: Selection
     given: Mapping[str, list[str]]
 
@@ -105,8 +107,9 @@ def _read(
         name = min(strange)[:100]
         raise errors.BadInput(f"Unknown parameter {name!r}.", param=name)
     with db.transaction(who) as session:
-        today = zones.calendar_of(session, who.tenant_id).today()
-        return work(_Asked(session, who, parameters.read(given, today), given))
+        calendar = zones.calendar_of(session, who.tenant_id)
+        selection = parameters.read(given, calendar.today())
+        return work(_Asked(session, who, calendar, selection, given))
 
 
 def _usage(asked: _Asked) -> Answer:
@@ -178,7 +181,7 @@ def _head(kind: str, asked: _Asked) -> Answer:
     period = asked.selection.period
     return {
         "object": kind, "from": period.first.isoformat(), "to": period.last.isoformat(),
-        "time_zone": asked.who.time_zone, "currency": "USD",
+        "time_zone": asked.calendar.zone_of(period), "currency": "USD",
     }  # fmt: skip
 
 

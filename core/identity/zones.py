@@ -96,6 +96,10 @@ class Calendar:
         """The first moment of a period and the first one after it, in UTC."""
         return self.start_of(period.first), self.start_of(period.last + timedelta(days=1))
 
+    def zone_of(self, period: Period) -> str:
+        """The zone in which times of a period are written: the one in force on its last day."""
+        return self.span_at(self.start_of(period.last)).time_zone
+
     def segments(self, period: Period) -> tuple[Segment, ...]:
         """A period cut where the zone changes; without any moment it has none."""
         begins, ends = self.bounds(period)

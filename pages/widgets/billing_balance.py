@@ -10,18 +10,19 @@ import streamlit as st
 from core.billing import ledger
 from core.billing.balance import EXPIRING_DAYS, PACE_DAYS, Balance
 from core.billing.tables import Lot
-from core.identity.access import Principal
 from core.money import show
 from pages.widgets import billing_desk, purse, shown
+from pages.widgets.billing_desk import Desk
 
 _KINDS = {
     "purchase": "Bought", "plan": "Plan", "promo": "Bonus or promotion", "manual": "By hand",
 }  # fmt: skip
 
 
-def cards(who: Principal, balance: Balance) -> None:
+def cards(desk: Desk) -> None:
     """What is left, set aside and owed, and what was bought and spent over all time."""
-    facts = _facts(who, balance)
+    balance = desk.balance
+    facts = _facts(desk, balance)
     with st.grid(min(len(facts), 3), min_column_width=150, gap="small"):
         for label, value, about in facts:
             low = label == "Available" and balance.is_low
@@ -33,7 +34,7 @@ def cards(who: Principal, balance: Balance) -> None:
     st.caption(_pace(balance))
 
 
-def _facts(who: Principal, balance: Balance) -> list[tuple[str, str, str]]:
+def _facts(desk: Desk, balance: Balance) -> list[tuple[str, str, str]]:
     spent = ("Spent so far", show(balance.spent_nusd), "What all calls have cost over all time.")
     if balance.mode == "internal":
         used = ("Shown back", show(balance.receivable_nusd), "What calls cost that no credit paid.")
@@ -50,7 +51,7 @@ def _facts(who: Principal, balance: Balance) -> list[tuple[str, str, str]]:
             available,
             ("Credit limit", show(balance.credit_limit_nusd or 0), "How far you may go unpaid."),
             held, spent,
-            ("Next invoice", billing_desk.day(due, who) if due else shown.NONE, "End of the period."),
+            ("Next invoice", billing_desk.day(due, desk) if due else shown.NONE, "End of the period."),
         ]  # fmt: skip
     ends = balance.runs_out_on
     return [
@@ -70,8 +71,9 @@ def _pace(balance: Balance) -> str:
     return f"At the present pace: {rate} a day, the mean of the last {PACE_DAYS} whole days."
 
 
-def expiring(who: Principal, balance: Balance) -> None:
+def expiring(desk: Desk) -> None:
     """What ends within the next days, the soonest first; nothing where nothing does."""
+    balance = desk.balance
     if not balance.expiring:
         return
     total = sum(lot.remaining_nusd for lot in balance.expiring)
@@ -79,11 +81,11 @@ def expiring(who: Principal, balance: Balance) -> None:
         st.markdown(f"**Expiring within {EXPIRING_DAYS} days: {shown.usd(total)}**")
         for lot in balance.expiring:
             left = shown.usd(lot.remaining_nusd)
-            ends = billing_desk.day(lot.expires_at, who)
+            ends = billing_desk.day(lot.expires_at, desk)
             st.markdown(f"{left} · {_KINDS.get(lot.kind, lot.kind)} · ends {ends}")
 
 
-def lots(who: Principal, found: Sequence[Lot]) -> None:
+def lots(desk: Desk, found: Sequence[Lot]) -> None:
     """Grants with what is left of each, the newest first; of very many, the newest only."""
     with st.container(border=True):
         st.markdown("**Your credit, grant by grant**")
@@ -92,12 +94,12 @@ def lots(who: Principal, found: Sequence[Lot]) -> None:
             return
         frame = pd.DataFrame(
             {
-                "since": [billing_desk.day(lot.effective_at, who) for lot in found],
+                "since": [billing_desk.day(lot.effective_at, desk) for lot in found],
                 "kind": [_KINDS.get(lot.kind, lot.kind) for lot in found],
                 "granted": [shown.usd_exact(lot.granted_nusd) for lot in found],
                 "remaining": [shown.usd_exact(lot.remaining_nusd) for lot in found],
                 "expires": [
-                    billing_desk.day(lot.expires_at, who) if lot.expires_at else "Never"
+                    billing_desk.day(lot.expires_at, desk) if lot.expires_at else "Never"
                     for lot in found
                 ],
             }

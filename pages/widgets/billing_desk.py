@@ -6,9 +6,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TypeVar
-from zoneinfo import ZoneInfo
 
 import streamlit as st
 import structlog
@@ -20,6 +19,7 @@ from core.billing.overview import Sales
 from core.billing.sales_tables import ORDER_PENDING, Order
 from core.billing.stripe_api import CardDeclined, StripeRefused
 from core.identity.access import Principal
+from core.identity.zones import Calendar
 from pages.widgets import acts, redirect
 from pages.widgets import session as tab
 
@@ -36,6 +36,7 @@ class Desk:
     """One buyer's page in one run. `slot` is its top, where the way to another page is drawn."""
 
     who: Principal
+    calendar: Calendar
     balance: Balance
     sales: Sales
     slot: DeltaGenerator
@@ -46,10 +47,14 @@ class Desk:
         return self.balance.mode == "prepaid" and stripe_api.configured()
 
 
-def day(at: datetime, who: Principal) -> str:
-    """A day of the tenant's zone."""
-    local = at.astimezone(ZoneInfo(who.time_zone))
-    return f"{local:%b} {local.day}, {local:%Y}"
+def day(at: datetime, desk: Desk) -> str:
+    """The tenant's own day of a moment."""
+    return day_said(desk.calendar.day_of(at))
+
+
+def day_said(day: date) -> str:
+    """A day as it is written on the page."""
+    return f"{day:%b} {day.day}, {day:%Y}"
 
 
 def open_section(name: str) -> None:

@@ -90,7 +90,7 @@ def _orders_table(desk: Desk) -> None:
     found = desk.sales.orders
     frame = pd.DataFrame(
         {
-            "date": [billing_desk.day(order.created_at, desk.who) for order in found],
+            "date": [billing_desk.day(order.created_at, desk) for order in found],
             "title": [order.title for order in found],
             "kind": [_KINDS.get(order.kind, order.kind) for order in found],
             "price": [_paid(order) for order in found],
@@ -127,7 +127,7 @@ def _invoices(found: Sequence[Invoice], desk: Desk) -> None:
         frame = pd.DataFrame(
             {
                 "number": [invoice.number or "" for invoice in found],
-                "date": [billing_desk.day(invoice.created_at, desk.who) for invoice in found],
+                "date": [billing_desk.day(invoice.created_at, desk) for invoice in found],
                 "total": [show_minor(invoice.total_minor) for invoice in found],
                 "status": [_INVOICES.get(one.status, one.status) for one in found],
                 "link": pd.Series(links, dtype="object"),

@@ -66,10 +66,10 @@ def _current(desk: Desk, running: Subscription | None) -> str:
 
 def _standing(desk: Desk, running: Subscription) -> None:
     """What happens at the end of the period, and how to undo it."""
-    ends = billing_desk.day(running.period_end, desk.who)
+    ends = billing_desk.day(running.period_end, desk)
     row = st.container(horizontal=True, vertical_alignment="center")
     if running.cancel_at is not None:
-        ends = billing_desk.day(running.cancel_at, desk.who)
+        ends = billing_desk.day(running.cancel_at, desk)
         row.warning(f"Your plan ends on {ends}. Until then everything stays.", width="stretch")
         if row.button("Resume", icon=":material/undo:", type="primary", key=acts.fresh("resume")):
             _do(lambda: subscriptions.resume(desk.who), "Your plan goes on.")
@@ -140,7 +140,7 @@ def _act(desk: Desk, card: PlanCard, running: Subscription | None) -> None:
 
 
 def _cancel(desk: Desk, running: Subscription) -> None:
-    ends = billing_desk.day(running.period_end, desk.who)
+    ends = billing_desk.day(running.period_end, desk)
     with st.popover("Cancel plan", width="stretch", key=acts.fresh("cancel_plan")):
         st.markdown(
             f"Your plan goes on until **{ends}**, which is paid; then your team is on Free. Credit you"
@@ -155,7 +155,7 @@ def _change(desk: Desk, card: PlanCard, running: Subscription) -> None:
     offer = card.offer
     held = next((c.offer for c in desk.sales.plans if c.offer.plan == running.plan), None)
     is_upgrade = held is None or offer.rank > held.rank
-    ends = billing_desk.day(running.period_end, desk.who)
+    ends = billing_desk.day(running.period_end, desk)
     label, icon = ("Upgrade", "arrow_upward") if is_upgrade else ("Downgrade", "arrow_downward")
     price = f"{shown.cents(offer.price_minor)} a month"
     with st.popover(

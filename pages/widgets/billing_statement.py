@@ -12,9 +12,9 @@ import streamlit as st
 from core import db
 from core.billing import statement
 from core.billing.statement import KINDS, Line, Statement, StatementAsk
-from core.identity.access import Principal
 from core.money import show_minor
 from pages.widgets import billing_desk, paging, redirect, shown
+from pages.widgets.billing_desk import Desk
 from pages.widgets.text import plain
 
 _THIS, _BEFORE, _30, _90, _OWN = "This month", "Last month", "30 days", "90 days", "Other days"
@@ -24,24 +24,25 @@ _LIST = "statement"
 _FILE = "/billing/statement.csv"
 
 
-def draw(who: Principal, today: date) -> None:
+def draw(desk: Desk) -> None:
     """Filters, the sums that make the closing balance, the lines and the open one."""
     with st.container(border=True):
-        first, last, kinds = _filters(today)
+        who = desk.who
+        first, last, kinds = _filters(desk.balance.today)
         asked = StatementAsk(first, last, kinds, limit=_LINES)
         trail: tuple[int, ...] = paging.trail(_LIST, repr(asked))
         with db.transaction(who) as session:
             page = statement.read(
                 session, who, StatementAsk(first, last, kinds, trail[-1] if trail else None, _LINES)
             )
-        _sums(who, page, asked)
+        _sums(page, asked)
         if page.lines:
-            chosen = _table(who, page, asked, trail)
+            chosen = _table(page, asked, trail)
             paging.turn(_LIST, repr(asked), trail, page.lines[-1].seq if page.more else None)
             if chosen is None:
                 st.caption("Select a line to see the call, order or grant behind it.")
             else:
-                details(who, page.lines[chosen])
+                details(desk, page.lines[chosen], page.time_zone)
         else:
             st.caption(
                 "Nothing was booked in this period. Choose a longer one to see earlier lines."
@@ -81,7 +82,7 @@ def days(period: str, today: date) -> tuple[date, date]:
     return month, today
 
 
-def _sums(who: Principal, page: Statement, asked: StatementAsk) -> None:
+def _sums(page: Statement, asked: StatementAsk) -> None:
     """Opening, what moved by kind, closing: the first and the others make the last."""
     facts = [("Opening balance", shown.usd_exact(page.opening_nusd))]
     facts += [(KINDS.get(one.kind, one.kind), _signed(one.amount_nusd)) for one in page.sums]
@@ -96,7 +97,7 @@ def _sums(who: Principal, page: Statement, asked: StatementAsk) -> None:
         count = f"filtered: {page.matching:,} of {count}"
     st.caption(
         f"{asked.first_day:%b} {asked.first_day.day} to {asked.last_day:%b} {asked.last_day.day},"
-        f" {asked.last_day:%Y} ({plain(who.time_zone)}) · {count}."
+        f" {asked.last_day:%Y} ({plain(page.time_zone)}) · {count}."
     )
 
 
@@ -104,9 +105,7 @@ def _signed(amount_nusd: int) -> str:
     return ("+" if amount_nusd > 0 else "") + shown.usd_exact(amount_nusd)
 
 
-def _table(
-    who: Principal, page: Statement, asked: StatementAsk, trail: tuple[int, ...]
-) -> int | None:
+def _table(page: Statement, asked: StatementAsk, trail: tuple[int, ...]) -> int | None:
     """Draw the lines; returns which of them is chosen."""
     chosen = st.dataframe(
         _frame(page.lines), hide_index=True, height="content", on_select="rerun",
@@ -114,7 +113,7 @@ def _table(
         alt="Time, kind, description, tokens, amount and balance of each movement, newest first",
         column_config={
             "time": st.column_config.DatetimeColumn(
-                "Time", format="MMM D, HH:mm", timezone=who.time_zone, width=105
+                "Time", format="MMM D, HH:mm", timezone=page.time_zone, width=105
             ),
             "kind": st.column_config.TextColumn("Kind", width=110),
             "description": st.column_config.TextColumn("Description", width=215),
@@ -150,10 +149,10 @@ def _frame(lines: tuple[Line, ...]) -> pd.DataFrame:
     )
 
 
-def details(who: Principal, line: Line) -> None:
+def details(desk: Desk, line: Line, time_zone: str) -> None:
     """What is behind a line: its call, its order, its grant."""
     facts = {
-        "Movement": f"No. {line.seq:,}", "Time": shown.moment(line.occurred_at, who.time_zone),
+        "Movement": f"No. {line.seq:,}", "Time": shown.moment(line.occurred_at, time_zone),
         "Booked by": line.actor, "Reason": line.reason or shown.NONE,
     }  # fmt: skip
     if (call := line.call) is not None:
@@ -173,7 +172,7 @@ def details(who: Principal, line: Line) -> None:
             "Order id": str(order.order_id) if order.order_id else shown.NONE,
         }  # fmt: skip
     if (grant := line.grant) is not None:
-        ends = billing_desk.day(grant.expires_at, who) if grant.expires_at else "Never"
+        ends = billing_desk.day(grant.expires_at, desk) if grant.expires_at else "Never"
         facts |= {
             "Granted": shown.usd_exact(grant.granted_nusd),
             "Left of it": shown.usd_exact(grant.remaining_nusd), "Expires": ends,

@@ -56,7 +56,7 @@ def _state(row: AutoTopup | None, place: st.delta_generator.DeltaGenerator) -> N
 
 
 def _agreed(desk: Desk, row: AutoTopup) -> None:
-    when = billing_desk.day(row.consent_at, desk.who)
+    when = billing_desk.day(row.consent_at, desk)
     st.caption(f"Agreed on {when}: {plain(row.consent)}")
     label = "Switch off" if row.enabled else "Leave it off"
     pressed = st.button(label, icon=":material/block:", key=acts.fresh("topup_off"))

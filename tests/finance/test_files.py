@@ -265,7 +265,7 @@ def test_no_cell_is_a_formula_wherever_a_program_splits_the_lines(
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
         read = csv.reader(content.splitlines(), delimiter=separator, quoting=quoting)
         for cell in (cell for row in read for cell in row):
-            assert not re.match("[\\s\ufeff\"]*[-=+@＝＋－＠]", cell), cell  # noqa: RUF001
+            assert not re.match('[\\s\ufeff"]*[-=+@＝＋－＠]', cell), cell  # noqa: RUF001
 
 
 @pytest.mark.parametrize("said", INNER)

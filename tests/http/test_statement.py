@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -11,18 +12,28 @@ import httpx2
 import pytest
 
 from core import db
-from core.billing import ledger, statement
+from core.billing import ledger
+from core.billing.statement import StatementAsk
+from core.billing.statement import read as read_page
 from core.db import new_id
+from core.finance import exports
+from core.finance.datasets.catalogue import columns_of
 from core.finance.files import cells
+from core.finance.files.copying import Progress
+from core.http import statement
 from core.http.sessions import COOKIE
-from core.identity import tenants
+from core.identity import tenants, zones
 from core.identity.access import Role
+from core.identity.tables import ZoneChange
+from core.identity.zones import Calendar
+from core.periods import month_of
 from tests.analytics.using import use
-from tests.billing.books import USD, bought
+from tests.billing.books import USD, bought, set_times
 from tests.factories import TESTS, Place, make_model, make_place
 from tests.http.serving import Service
 from tests.identity.people import a_user, audit_rows, join, sign_in
 
+HOUR = timedelta(hours=1)
 ALL = {"from": "2020-01-01", "to": "2030-12-31"}
 
 
@@ -51,13 +62,12 @@ def test_the_lines_of_a_period_add_up_to_the_wallet(service: Service, role: Role
     order = bought(place)
     call = use(place.who, model, "0.0000012")
     rows = rows_of(get(service, cookie_of(place, role)))
-    assert [row["kind"] for row in rows] == ["capture", "grant", "grant", "grant"]
-    assert rows[0]["amount_usd"] == "-0.0000012"
-    assert sum(Decimal(row["amount_usd"]) for row in rows) == Decimal(rows[0]["balance_after_usd"])
-    assert (rows[0]["call_id"], rows[0]["model"]) == (str(call.call_id), model)
-    assert (rows[0]["prompt_tokens"], rows[0]["completion_tokens"]) == ("100", "50")
-    assert (rows[1]["order_id"], rows[1]["order"]) == (str(order.order_id), "Pro")
-    assert datetime.fromisoformat(rows[0]["time"]).utcoffset() in (
+    assert [row["kind"] for row in rows] == ["grant", "grant", "grant", "capture"]
+    assert Decimal(rows[3]["amount_usd"]) == Decimal("-0.0000012")
+    assert sum(Decimal(row["amount_usd"]) for row in rows) == Decimal(rows[3]["balance_after_usd"])
+    assert (rows[3]["call_id"], rows[3]["model"]) == (str(call.call_id), model)
+    assert (rows[2]["order_id"], rows[2]["order_title"]) == (str(order.order_id), "Pro")
+    assert datetime.fromisoformat(rows[3]["occurred_at"]).utcoffset() in (
         timedelta(hours=1), timedelta(hours=2),
     )  # fmt: skip
 
@@ -94,9 +104,10 @@ def test_more_lines_than_a_block_all_come_once(
             ledger.grant(
                 session, place.tenant_id, n + 1, kind="manual", key=str(n), actor="t", reason="x"
             )
-    monkeypatch.setattr(statement.lines, "__kwdefaults__", {"before": None, "limit": 4})
+    monkeypatch.setattr(statement, "_BLOCK_LINES", 4)
     rows = rows_of(get(service, cookie_of(place)))
-    assert [row["entry"] for row in rows] == [str(n) for n in range(25, 0, -1)]
+    assert [row["line"] for row in rows] == [str(n) for n in range(1, 26)]
+    assert rows_of(get(service, cookie_of(place), **ALL, kind="capture")) == []
 
 
 @pytest.mark.parametrize("token", [None, "", "x" * 43])
@@ -131,7 +142,7 @@ def test_a_stranger_reads_their_own_books_only(service: Service) -> None:
     bought(make_place())
     place = make_place(credit_usd=3)
     rows = rows_of(get(service, cookie_of(place)))
-    assert [row["amount_usd"] for row in rows] == ["3"]
+    assert [Decimal(row["amount_usd"]) for row in rows] == [3]
 
 
 def test_an_ended_session_downloads_nothing_any_more(service: Service) -> None:
@@ -156,7 +167,7 @@ def test_no_text_begins_a_formula(service: Service, said: str) -> None:
         )  # fmt: skip
     (row,) = rows_of(get(service, cookie_of(place)))
     assert row["reason"] == cells.guard(said) != said
-    assert row["amount_usd"] == "1"
+    assert Decimal(row["amount_usd"]) == 1
 
 
 @pytest.mark.parametrize("said", ["Pro", "a=b", "a-b", "", "'quoted'", "ﬁne", "日本"])
@@ -188,3 +199,63 @@ def test_bad_input_is_refused_by_name(service: Service, case: str) -> None:
 
 def test_it_takes_get_only(service: Service) -> None:
     assert httpx2.post(f"{service.url}/billing/statement.csv").status_code == 405
+
+
+TOKYO, LOS_ANGELES = "Asia/Tokyo", "America/Los_Angeles"
+
+
+@pytest.fixture
+def moved(database_url: str) -> tuple[Place, list[datetime]]:
+    """A tenant that moved from Tokyo to Los Angeles with this month, and its lines around every edge
+    that either zone has had in the months around it."""
+    place = make_place(credit_usd=0, role="admin", time_zone=TOKYO)
+    old = Calendar.of_zone(TOKYO)
+    this = old.today().replace(day=1)
+    with db.transaction(TESTS) as session:
+        session.add(
+            ZoneChange(
+                tenant_id=place.tenant_id, starts_on=this, starts_at=old.start_of(this),
+                time_zone=LOS_ANGELES,
+            )
+        )  # fmt: skip
+    last = (this - timedelta(days=1)).replace(day=1)
+    edges = [
+        Calendar.of_zone(zone).start_of(first)
+        for first in (last, this)
+        for zone in (TOKYO, LOS_ANGELES)
+    ]
+    times = [edge + step for edge in sorted(edges) for step in (-HOUR, timedelta(0), HOUR)]
+    with db.transaction(TESTS) as session:
+        for n in range(len(times)):
+            ledger.grant(
+                session, place.tenant_id, USD + n, kind="manual", key=str(n), actor="t", reason="x"
+            )
+    set_times(database_url, place.tenant_id, times)
+    return place, times
+
+
+def test_page_file_and_export_cut_a_month_by_the_calendar_of_its_time(
+    service: Service, moved: tuple[Place, list[datetime]]
+) -> None:
+    place, times = moved
+    with db.transaction(place.who) as session:
+        calendar = zones.calendar_of(session, place.tenant_id)
+    who, token = replace(place.who, time_zone=LOS_ANGELES), cookie_of(place)
+    for at in {calendar.day_of(at).replace(day=1): at for at in times}.values():
+        month = month_of(calendar.day_of(at))
+        lines = [n for n, at in enumerate(times, 1) if month_of(calendar.day_of(at)) == month]
+        with db.transaction(who) as session:
+            page = read_page(session, who, StatementAsk(month.first, month.last, limit=100))
+            asked = exports.ask(session, who, "statement", "csv", month, tenant_id=who.tenant_id)
+            exported = b"".join(exports.read_rows(session, who, asked, Progress()))
+        assert [line.seq for line in reversed(page.lines)] == lines
+        assert page.time_zone == calendar.zone_of(month)
+        file = get(service, token, **{"from": str(month.first), "to": str(month.last)})
+        assert [row["line"] for row in rows_of(file)] == [str(n) for n in lines]
+        assert file.content == exported
+
+
+def test_the_columns_are_those_of_the_export(service: Service) -> None:
+    answer = get(service, cookie_of(make_place()))
+    names = answer.content.decode().splitlines()[0].split(",")
+    assert names == [column.name for column in columns_of("statement", for_operators=False)]

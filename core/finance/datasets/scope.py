@@ -42,8 +42,7 @@ class Scope:
         """The zone in which times are written: the tenant's at the end of the period, else UTC."""
         if self.tenant_id is None:
             return "UTC"
-        calendar = self.calendars[self.tenant_id]
-        return calendar.span_at(calendar.start_of(self.period.last)).time_zone
+        return self.calendars[self.tenant_id].zone_of(self.period)
 
     @property
     def tenants(self) -> str:

@@ -1,15 +1,16 @@
 """The wallet's statement as an export: every movement of the period in the ledger's own order.
 
 A period is cut as the statement of the Billing page cuts it, so that opening balance and movements
-make the closing balance.
+make the closing balance; the page's own file has the same columns and lines.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
-from core.billing.statement import BORDER, KINDS
-from core.finance.datasets.columns import Column, Query, Type
+from core.billing.statement import BORDER, KINDS, Cut
+from core.finance.datasets.columns import Column, Dataset, Query, Type
 from core.finance.datasets.fields import Field, select_list, text, usd
 from core.finance.datasets.scope import Scope
 
@@ -19,7 +20,7 @@ FIELDS = (
     Field(Column("line", Type.INTEGER, "Number of the movement in the tenant's ledger."), "e.seq"),
     Field(Column("occurred_at", Type.TIME, "When it was booked."), "e.occurred_at"),
     text("kind", "e.kind", f"One of {', '.join(KINDS)}."),
-    text("movement", "%(kinds)s::jsonb ->> e.kind", "The kind in words."),
+    text("movement", "%(words)s::jsonb ->> e.kind", "The kind in words."),
     Field(
         Column(
             "amount_usd",
@@ -45,23 +46,43 @@ FIELDS = (
     text("credit_kind", "l.kind", "'purchase', 'plan', 'promo' or 'manual' credit."),
     Field(Column("credit_expires_at", Type.TIME, "When that credit expires."), "l.expires_at"),
 )
+COLUMNS = tuple(field.column for field in FIELDS)
 _EDGE = BORDER.format(tenant="b.tenant_id", moment="b.{side}")
+_EDGES = f"""
+  select b.tenant_id, ({_EDGE.format(side="begins")}) as after_seq,
+    ({_EDGE.format(side="ends")}) as until_seq
+  from unnest(%(tenants)s::uuid[], %(froms)s::timestamptz[], %(untils)s::timestamptz[])
+    as b(tenant_id, begins, ends)"""  # noqa: S608 - our own text
+_RUN = """
+  select app.tenant() as tenant_id, %(after)s::bigint as after_seq, %(until)s::bigint as until_seq"""
 
 
 def query(scope: Scope) -> Query:
     """All movements of the scope, oldest first."""
     bounds = scope.bounds()
-    fields = select_list(FIELDS, for_operators=scope.for_operators)
+    return _movements(
+        _EDGES, tuple(KINDS),
+        scope.parameters(
+            tenants=list(bounds), froms=[begins for begins, _ in bounds.values()],
+            untils=[ends for _, ends in bounds.values()],
+        ),
+    )  # fmt: skip
+
+
+def of_cut(cut: Cut, kinds: tuple[str, ...] = ()) -> Dataset:
+    """The same of a run of the own tenant's ledger, of these kinds; none means all."""
+    parameters = {"after": cut.after_seq, "until": cut.until_seq}
+    found = _movements(_RUN, kinds or tuple(KINDS), parameters)
+    return Dataset("statement", COLUMNS, found, cut.time_zone)
+
+
+def _movements(edges: str, kinds: tuple[str, ...], parameters: Mapping[str, object]) -> Query:
     return Query.ordered(
-        f"""with edges as (
-  select b.tenant_id, ({_EDGE.format(side="begins")}) as after_seq,
-    ({_EDGE.format(side="ends")}) as until_seq
-  from unnest(%(tenants)s::uuid[], %(froms)s::timestamptz[], %(untils)s::timestamptz[])
-    as b(tenant_id, begins, ends))
-select {fields}
+        f"""with edges as ({edges})
+select {select_list(FIELDS, for_operators=True)}
 from edges
 join app.entries e on e.tenant_id = edges.tenant_id and e.seq > edges.after_seq
-  and e.seq <= edges.until_seq
+  and e.seq <= edges.until_seq and e.kind = any(%(kinds)s)
 join app.tenants n on n.tenant_id = e.tenant_id
 join app.labels t on t.tenant_id = n.tenant_id and t.label_id = n.label_id
 left join app.calls c on c.tenant_id = e.tenant_id and c.call_id = e.call_id
@@ -75,8 +96,5 @@ left join app.orders o on o.tenant_id = f.tenant_id and o.order_id = f.order_id
 left join app.invoices i on i.tenant_id = e.tenant_id and i.invoice_id
   = coalesce(f.invoice_id, o.invoice_id, case when e.source_type = 'invoice' then e.source_id end)""",  # noqa: S608
         "e.tenant_id, e.seq",
-        scope.parameters(
-            tenants=list(bounds), froms=[begins for begins, _ in bounds.values()],
-            untils=[ends for _, ends in bounds.values()], kinds=json.dumps(dict(KINDS)),
-        ),
-    )  # fmt: skip
+        {**parameters, "kinds": list(kinds), "words": json.dumps(dict(KINDS))},
+    )

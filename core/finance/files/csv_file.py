@@ -12,16 +12,20 @@ from core.finance.files import cells, copying
 from core.finance.files.copying import Progress
 
 
-def blocks(session: Session, found: Dataset, progress: Progress) -> Generator[bytes]:
-    """The file, with a line of column names first."""
+def blocks(
+    session: Session, found: Dataset, progress: Progress, *, header: bool = True
+) -> Generator[bytes]:
+    """The file, with a line of column names first; without, a later part of it."""
     whole_hours = copying.begin(session, found.zone)
     shown = ", ".join(
         cells.as_csv(column, found.zone, whole_hours=whole_hours) for column in found.columns
     )
     texts = ", ".join(cells.named(one) for one in found.columns if one.type is Type.TEXT)
-    quoted = f", force_quote ({texts})" if texts else ""
+    options = f"format csv, header {str(header).lower()}"
+    if texts:
+        options += f", force_quote ({texts})"
     return copying.blocks(
         session,
-        f"copy (select {shown} from ({found.query.sql}) as d) to stdout (format csv, header{quoted})",  # noqa: S608
-        found.query.parameters, progress, header_lines=1,
+        f"copy (select {shown} from ({found.query.sql}) as d) to stdout ({options})",  # noqa: S608
+        found.query.parameters, progress, header_lines=int(header),
     )  # fmt: skip
