@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from core import settings, telemetry
 from core.db import DatabaseRefused
 from core.demonstration import script
-from core.http import process
+from core.http import process, proxies
 from core.http.edge import Edge
 from core.http.headers import SecurityHeaders
 from core.http.shell import Shell
@@ -82,6 +82,7 @@ def _settings() -> settings.Settings:
         sys.exit(f"Purser cannot start: {refusal}")
 
 
+proxies.leave_to_us()
 app = st.App(
     "pages/main.py",
     lifespan=lifespan,

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import secrets
 from decimal import Decimal
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+Networks: TypeAlias = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
 _SECRET_LENGTH_MIN = 32
+_DISTINCT_MIN = 9
+_DEFAULT_WORDS = ("change", "secret", "password", "example", "default", "purser")
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]")
 
 
 class SettingsRefused(Exception):
@@ -47,6 +55,9 @@ class Settings(BaseSettings):
     stripe_webhook_secrets: SecretStr | None = None
     stripe_api_base: str | None = None
     ai_monthly_quota_per_tenant: Decimal = Field(default=Decimal(100), ge=0, le=1_000_000_000)
+    trusted_proxies: str = ""
+    allowed_hosts: str = ""
+    metrics_token: SecretStr | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     run_worker: bool = True
 
@@ -57,6 +68,37 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/") if value is not None else None
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        try:
+            _parsed(value)
+        except ValueError:
+            raise ValueError("must be addresses or networks, as 10.0.0.0/8") from None
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        if not all(_HOST.fullmatch(part) for part in _parts(value.lower())):
+            raise ValueError("must be names or addresses without scheme and port")
+        return value.lower()
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _strong(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and _is_weak(value.get_secret_value()):
+            raise ValueError(f"needs at least {_SECRET_LENGTH_MIN} random characters")
+        return value
+
+    def proxies(self) -> Networks:
+        """Where proxies stand whose X-Forwarded headers are believed; none by default."""
+        return _parsed(self.trusted_proxies)
+
+    def hosts(self) -> frozenset[str]:
+        """The names besides APP_URL's under which this server may be asked for."""
+        return frozenset(_parts(self.allowed_hosts))
+
     @property
     def development(self) -> bool:
         """True only when APP_ENV=development: demo provider, demo sign-in, generated keys."""
@@ -65,8 +107,7 @@ class Settings(BaseSettings):
     def webhook_secrets(self) -> tuple[str, ...]:
         """The secrets Stripe may sign with, newest first; none means that its route is closed."""
         given = self.stripe_webhook_secrets
-        parts = given.get_secret_value().split(",") if given else []
-        return tuple(part.strip() for part in parts if part.strip())
+        return _parts(given.get_secret_value()) if given else ()
 
     def sandbox_secret(self) -> str:
         """What the stand-in for Stripe signs with in development; kept in the data folder."""
@@ -84,8 +125,11 @@ def load() -> Settings:
     except ValueError as error:
         raise SettingsRefused(_sentence(error)) from None
     if not settings.development:
-        for name in ("secret_key", "encryption_keys"):
-            _secret(settings, name, getattr(settings, name))
+        settings.signing_key()
+        # Nothing is encrypted yet, so none is needed; one that is given must be worth the name.
+        if settings.encryption_keys is not None:
+            for key in _parts(settings.encryption_keys.get_secret_value()):
+                _require_strong("encryption_keys", key)
     return settings
 
 
@@ -98,15 +142,46 @@ def current() -> Settings:
 def _secret(settings: Settings, name: str, given: SecretStr | None) -> str:
     """A secret from the environment, or (development) one generated once into the data folder."""
     value = given.get_secret_value() if given else ""
-    if value and len(value) >= _SECRET_LENGTH_MIN and len(set(value)) > 8:
-        return value
     if not settings.development:
+        _require_strong(name, value)
+    return value or _generated(settings.purser_data_dir / "keys" / name)
+
+
+def _require_strong(name: str, value: str) -> None:
+    if _is_weak(value):
         state = "is missing" if not value else "is too short or a default"
         raise SettingsRefused(
             f"{name.upper()} {state}: production needs at least {_SECRET_LENGTH_MIN} random"
             " characters (python -c 'import secrets; print(secrets.token_urlsafe(48))')"
         )
-    return value or _generated(settings.purser_data_dir / "keys" / name)
+
+
+def _is_weak(secret: str) -> bool:
+    """Whether a secret is too short, repeats itself, counts up, or says that it is to be changed.
+
+    Random text has hardly one group of three characters twice; less than half of its steps go to
+    the same or the next character.
+    """
+    groups = {secret[at : at + 3] for at in range(len(secret) - 2)}
+    steps = sum(abs(ord(a) - ord(b)) <= 1 for a, b in pairwise(secret))
+    return (
+        len(secret) < _SECRET_LENGTH_MIN
+        or len(set(secret)) < _DISTINCT_MIN
+        or len(groups) < (len(secret) - 2) * 3 // 4
+        or steps > len(secret) // 2
+        or any(word in secret.lower() for word in _DEFAULT_WORDS)
+    )
+
+
+@lru_cache(maxsize=8)
+def _parsed(listed: str) -> Networks:
+    return tuple(ipaddress.ip_network(part) for part in _parts(listed))
+
+
+@lru_cache(maxsize=64)
+def _parts(listed: str) -> tuple[str, ...]:
+    """What a comma separated list names."""
+    return tuple(part.strip() for part in listed.split(",") if part.strip())
 
 
 def _generated(path: Path) -> str:

@@ -1,7 +1,7 @@
 """The outermost layer: request ids, security headers, refusals in one shape, and our own routes.
 
 Pure ASGI, so that it sees websockets too. It answers our routes before the pages' own layers, which
-look at every chunk, and refuses a foreign page before Streamlit hears of it.
+look at every chunk, and refuses a foreign host or page before Streamlit hears of it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import structlog
 from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import errors, telemetry
-from core.http import bodies, origins, problems, routes
+from core import errors, settings, telemetry
+from core.http import bodies, origins, problems, proxies, routes
 from core.http.headers import Headers, SecurityHeaders
 from core.http.problems import LengthRequired
 from core.http.shell import Shell
@@ -31,12 +31,16 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer our own routes; let the pages answer the rest."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        proxies.believe(scope, settings.current().proxies())
         if scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif scope["type"] == "websocket" and origins.is_foreign(HTTPConnection(scope)):
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
-        else:
+        elif _is_own_page(HTTPConnection(scope)):
             await self._app(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, is_ours = scope["path"], routes.is_ours(scope["path"])
@@ -51,6 +55,7 @@ class Edge:
             await send(message)
 
         try:
+            origins.require_own_host(HTTPConnection(scope))
             if is_ours:
                 request = Request(scope, receive)
                 answer = await routes.find(path, scope["method"])(request)
@@ -78,6 +83,15 @@ class Edge:
             host = next((value for name, value in scope["headers"] if name == b"host"), b"")
             added = self._headers.of_page(host, scheme)
         return [*added, (b"x-request-id", telemetry.new_request_id().encode())]
+
+
+def _is_own_page(connection: HTTPConnection) -> bool:
+    """Whether a socket may be opened. The handshake of one that may not is refused with 403."""
+    try:
+        origins.require_own_host(connection)
+    except errors.Refusal:
+        return False
+    return not origins.is_foreign(connection)
 
 
 def _require_page_request(request: Request) -> None:

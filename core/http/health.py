@@ -1,10 +1,12 @@
 """GET /livez, /readyz and /metrics: does the process live, could it charge and record; counts.
 
-Metrics are for loopback and private networks only, and hold no content.
+Metrics hold no content, and are for whoever has METRICS_TOKEN. Without one they are closed, but in
+development to programs of this machine that come through no proxy.
 """
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import time
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from starlette.responses import Response
 from core import db, errors, schema, settings, telemetry
 from core.billing import stripe_api
 from core.chat import engine
-from core.http import problems
+from core.http import problems, proxies
 from core.settings import SettingsRefused
 
 _ASK_AGAIN_AFTER_S = 1.0
@@ -59,8 +61,8 @@ async def readyz(_request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """The counters in Prometheus' text form. Raises NotFound for clients from elsewhere."""
-    if not _is_near(request.client.host if request.client else ""):
+    """The counters in Prometheus' text form. Raises NotFound for whoever may not read them."""
+    if not _may_read(request):
         raise errors.NotFound("There is nothing here.")
     return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -95,10 +97,19 @@ def _has_keys() -> bool:
         return False
 
 
-def _is_near(host: str) -> bool:
+def _may_read(request: Request) -> bool:
+    configured = settings.current()
+    if configured.metrics_token is not None:
+        expected = f"Bearer {configured.metrics_token.get_secret_value()}".encode()
+        given = request.headers.get("authorization", "").encode("latin1", "replace")
+        return hmac.compare_digest(given, expected)
+    is_direct = configured.development and not proxies.is_forwarded(request.scope)
+    return is_direct and _is_loopback(request.client.host if request.client else "")
+
+
+def _is_loopback(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_loopback or mapped.is_private)
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)

@@ -23,6 +23,13 @@ class MethodNotAllowed(errors.Refusal):
     status = 405
 
 
+class Misdirected(errors.Refusal):
+    """The request names another host than this server's: a page of a stranger's name was led here."""
+
+    code = "misdirected"
+    status = 421
+
+
 class LengthRequired(errors.Refusal):
     """An upload must say how long it is before it is read."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,22 @@ def test_production_is_the_default_and_names_the_missing_secret() -> None:
         settings.load()
 
 
-@pytest.mark.parametrize("weak", ["changeme", "a" * 64, "hunter2"])
+@pytest.mark.parametrize(
+    "weak",
+    [
+        "changeme",
+        "a" * 64,
+        "hunter2",
+        "abcdefghi" * 4,
+        "changeme" * 8,
+        "0123456789abcdef" * 2,
+        "abcdefghijklmnopqrstuvwxyz0123456789",
+        "ab" * 16 + "cdefghijkl",
+        "9876543210zyxwvutsrqponmlkjihgfe",
+        "aaaaaaaaaaaaaaaaaaaaaaaaabcdefghijk",
+        "please-change-this-key-in-production-1",
+    ],
+)
 def test_production_refuses_a_weak_secret_without_repeating_it(
     weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,6 +49,31 @@ def test_production_refuses_a_weak_secret_without_repeating_it(
     with pytest.raises(SettingsRefused, match="SECRET_KEY is too short or a default") as refused:
         settings.load()
     assert weak not in str(refused.value)
+
+
+def test_whatever_is_random_is_strong() -> None:
+    for make in (secrets.token_hex, secrets.token_urlsafe):
+        assert not any(settings._is_weak(make(32)) for _ in range(2_000))
+    assert not any(settings._is_weak(secrets.token_hex(16)) for _ in range(2_000))
+
+
+def test_encryption_keys_are_optional_and_real_when_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", GOOD)
+    assert settings.load().encryption_keys is None
+    monkeypatch.setenv("ENCRYPTION_KEYS", f"{GOOD},{'x' * 40}")
+    with pytest.raises(SettingsRefused, match="ENCRYPTION_KEYS is too short or a default"):
+        settings.load()
+
+
+def test_proxies_and_hosts_are_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", GOOD)
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1,fd00::/8")
+    monkeypatch.setenv("ALLOWED_HOSTS", "Chat.example, 10.0.0.7,[fd00::1]")
+    found = settings.load()
+    assert [str(network) for network in found.proxies()] == [
+        "10.0.0.0/8", "192.0.2.1/32", "fd00::/8"
+    ]  # fmt: skip
+    assert found.hosts() == {"chat.example", "10.0.0.7", "[fd00::1]"}
 
 
 def test_production_starts_with_two_real_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +95,9 @@ def test_development_makes_its_keys_once_for_its_owner_alone(
 @pytest.mark.parametrize(
     ("name", "value"),
     [("APP_URL", "ftp://x"), ("APP_ENV", "staging"), ("LOG_LEVEL", "LOUD"),
-     ("AI_MONTHLY_QUOTA_PER_TENANT", "-1"), ("DATABASE_POOLER", "session")],
+     ("AI_MONTHLY_QUOTA_PER_TENANT", "-1"), ("DATABASE_POOLER", "session"),
+     ("TRUSTED_PROXIES", "10.0.0.1/8"), ("TRUSTED_PROXIES", "nginx"), ("TRUSTED_PROXIES", "*"),
+     ("ALLOWED_HOSTS", "https://chat.example"), ("ALLOWED_HOSTS", "*"), ("METRICS_TOKEN", "scraper")],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_is_named_and_its_value_is_not_shown(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch

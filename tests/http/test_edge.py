@@ -81,7 +81,9 @@ def test_streamlits_own_side_doors_are_shut(browser: TestClient, path: str) -> N
 def test_a_foreign_page_gets_no_socket_and_no_upload(browser: TestClient, origin: str) -> None:
     with (
         pytest.raises(WebSocketDisconnect) as refused,
-        browser.websocket_connect("/_stcore/stream", headers={"origin": origin}),
+        browser.websocket_connect(
+            "/_stcore/stream", headers={"origin": origin, "host": "localhost:8501"}
+        ),
     ):
         pass
     assert refused.value.code == 1008
@@ -91,17 +93,87 @@ def test_a_foreign_page_gets_no_socket_and_no_upload(browser: TestClient, origin
 
 
 def test_this_sites_page_gets_both(browser: TestClient) -> None:
-    own = {"origin": "http://localhost:8501"}
+    own = {"origin": "http://localhost:8501", "host": "localhost:8501"}
     with browser.websocket_connect("/_stcore/stream", headers=own):
         pass
     upload = browser.put("/_stcore/upload_file/a/b", content=b"x", headers=own)
     assert upload.status_code == 200
 
 
-def test_the_configured_address_counts_as_this_site(browser: TestClient) -> None:
+def test_the_configured_address_counts_as_this_site(
+    browser: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLOWED_HOSTS", "10.0.0.7")
+    settings.current.cache_clear()
     own = {"origin": settings.current().app_url, "host": "10.0.0.7:8501"}
     with browser.websocket_connect("/_stcore/stream", headers=own):
         pass
+
+
+PATHS = [
+    "/", "/usage", "/livez", "/readyz", "/metrics", "/v1/models", "/api/usage", "/session",
+    "/stripe/webhook", "/_stcore/health", "/_stcore/host-config", "/_stcore/upload_file/a/b",
+    "/media/x.png", "/static/x.js", "/nothing/there",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8501", "localhost.evil.example", "127.0.0.1.nip.io", ""]
+)
+def test_no_path_answers_under_a_strangers_name(browser: TestClient, path: str, host: str) -> None:
+    """A name of an attacker's that leads to this address (DNS rebinding) gets nothing."""
+    for method in ("GET", "POST", "OPTIONS", "DELETE"):
+        answer = browser.request(method, path, headers={"host": host})
+        assert answer.status_code == 421
+        assert answer.json()["error"]["code"] == "misdirected"
+
+
+@pytest.mark.parametrize("path", ["/_stcore/stream", "/anything"])
+def test_no_socket_opens_under_a_strangers_name(browser: TestClient, path: str) -> None:
+    forged = {"host": "evil.example:8501", "origin": "http://evil.example:8501"}
+    with (
+        pytest.raises(WebSocketDisconnect),
+        browser.websocket_connect(path, headers=forged),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8501", "127.0.0.1:1", "[::1]:8501"])
+def test_loopback_names_are_own_in_development(browser: TestClient, host: str) -> None:
+    assert browser.get("/livez", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("chat.example", 200), ("Chat.Example:443", 200), ("10.0.0.7:8501", 200), ("[fd00::7]", 200),
+     ("localhost", 421), ("127.0.0.1:8501", 421), ("www.chat.example", 421), ("chat.example.", 421)],
+)  # fmt: skip
+def test_production_answers_to_its_own_names(
+    data_dir: Any, monkeypatch: pytest.MonkeyPatch, host: str, status: int
+) -> None:
+    monkeypatch.setenv("APP_ENV", "production")
+    monkeypatch.setenv("APP_URL", "https://chat.example")
+    monkeypatch.setenv("ALLOWED_HOSTS", "10.0.0.7, [fd00::7]")
+    monkeypatch.setenv("SECRET_KEY", "k3Jx9Qw2Zr7Tn5Vb8Mc1Lp6Hs4Gd0FyAe")
+    settings.current.cache_clear()
+    app = Edge(pages, SecurityHeaders(PAGE, settings.current()))
+    assert TestClient(app).get("/livez", headers={"host": host}).status_code == status
+
+
+def test_two_hosts_are_none(data_dir: Any) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = Edge(pages, SecurityHeaders(PAGE, settings.current()))
+    headers = [(b"host", b"localhost"), (b"host", b"evil.example")]
+    scope = {
+        "type": "http", "method": "GET", "path": "/livez", "headers": headers, "query_string": b"",
+    }  # fmt: skip
+    asyncio.run(app(scope, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 400
 
 
 def test_an_upload_without_end_is_not_begun(browser: TestClient) -> None:
@@ -166,6 +238,7 @@ def test_what_breaks_in_mid_answer_is_not_begun_again(data_dir: Any) -> None:
         sent.append(message)
 
     app = Edge(half, SecurityHeaders(PAGE, settings.current()))
-    scope = {"type": "http", "method": "GET", "path": "/x", "headers": [], "query_string": b""}
+    host = [(b"host", b"localhost")]
+    scope = {"type": "http", "method": "GET", "path": "/x", "headers": host, "query_string": b""}
     asyncio.run(app(scope, None, send))  # type: ignore[arg-type]
     assert [message["type"] for message in sent] == ["http.response.start"]

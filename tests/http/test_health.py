@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import httpx2
 import pytest
 from starlette.testclient import TestClient
@@ -11,6 +13,8 @@ from core.http import health
 from core.http.edge import Edge
 from core.http.headers import SecurityHeaders
 from tests.http.serving import PAGE, Client, Service, pages
+
+TOKEN = "k3Jx9Qw2Zr7Tn5Vb8Mc1Lp6Hs4Gd0FyAe"
 
 
 @pytest.fixture(autouse=True)
@@ -77,9 +81,48 @@ def test_metrics_count_calls_and_name_nobody(service: Service, client: Client, m
 
 @pytest.mark.parametrize(
     ("host", "status"),
-    [("127.0.0.1", 200), ("10.1.2.3", 200), ("::1", 200), ("::ffff:10.0.0.1", 200),
-     ("93.184.216.34", 404), ("::ffff:93.184.216.34", 404), ("testclient", 404), ("", 404)],
+    [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("10.1.2.3", 404),
+     ("::ffff:10.0.0.1", 404), ("93.184.216.34", 404), ("testclient", 404), ("", 404)],
 )  # fmt: skip
-def test_metrics_are_for_the_house_only(service: Service, host: str, status: int) -> None:
+def test_metrics_without_a_token_are_for_this_machine(
+    service: Service, host: str, status: int
+) -> None:
+    assert _metrics(host) == status
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "X-Forwarded-Host"]
+)
+def test_metrics_are_closed_through_a_proxy_of_this_machine(service: Service, header: str) -> None:
+    """It would pass on what the world asks; whom it names does not matter."""
+    assert _metrics("127.0.0.1", {header: "127.0.0.1"}) == 404
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "93.184.216.34"])
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [(f"Bearer {TOKEN}", 200), (None, 404), ("Bearer ", 404), (f"Basic {TOKEN}", 404),
+     (f"Bearer {TOKEN}x", 404), ("Bearer \xff", 404)],
+)  # fmt: skip
+def test_a_metrics_token_decides_alone(
+    service: Service, monkeypatch: pytest.MonkeyPatch, host: str, given: str | None, status: int
+) -> None:
+    monkeypatch.setenv("METRICS_TOKEN", TOKEN)
+    settings.current.cache_clear()
+    headers = {} if given is None else {"authorization": given.encode("latin1")}
+    assert _metrics(host, headers) == status
+
+
+def test_production_without_a_token_shows_no_metrics(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_ENV", "production")
+    monkeypatch.setenv("SECRET_KEY", TOKEN)
+    settings.current.cache_clear()
+    assert _metrics("127.0.0.1") == 404
+
+
+def _metrics(host: str, headers: Mapping[str, str | bytes] | None = None) -> int:
     app = Edge(pages, SecurityHeaders(PAGE, settings.current()))
-    assert TestClient(app, client=(host, 1)).get("/metrics").status_code == status
+    browser = TestClient(app, base_url="http://localhost", client=(host, 1))
+    return browser.get("/metrics", headers=headers).status_code
