@@ -51,18 +51,18 @@ def _draw_started(who: Principal, offer: Offer, started: Started) -> None:
     opened = None if started.question else thread.read(who, live.conversation_id)
     with thread.place():
         if opened is not None:
-            thread.draw(who, opened, offer, _ACTS, live)
+            thread.draw(opened, offer, _ACTS, live)
         fill = thread.draw_asked(started.question) if started.question else None
 
         def rest() -> None:
             found = thread.read(who, live.conversation_id) if fill else None
             if fill and found:
-                fill(who, found, offer, _ACTS)
+                fill(found, offer, _ACTS)
             frame.person(session.require_signed_in())
             sidebar.draw(who)
             fill_in_left(who)
 
-        follow.attach(who, live, meanwhile=rest)
+        follow.attach(live, meanwhile=rest)
 
 
 def _draw(who: Principal, offer: Offer, opened: Opened | None, live: Live | None) -> None:
@@ -78,9 +78,9 @@ def _draw(who: Principal, offer: Offer, opened: Opened | None, live: Live | None
         if opened is None:
             _greet(who, offer)
         else:
-            thread.draw(who, opened, offer, _ACTS, live)
+            thread.draw(opened, offer, _ACTS, live)
         if live is not None:
-            follow.attach(who, live)
+            follow.attach(live)
 
 
 def _draw_missing(who: Principal) -> None:

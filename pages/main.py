@@ -6,7 +6,17 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.widgets import acts, address, composer, frame, invite_accept, runs, session, signin
+from pages.widgets import (
+    acts,
+    address,
+    composer,
+    fragments,
+    frame,
+    invite_accept,
+    runs,
+    session,
+    signin,
+)
 
 
 def main() -> None:
@@ -27,6 +37,7 @@ def main() -> None:
     if not composer.has_started():  # then Chat draws it, once the answer's first words are there
         frame.person(found)
     acts.tell()
+    fragments.watch()
     page.run()
 
 

@@ -59,13 +59,13 @@ def draw(who: Who, principal: Principal | None) -> None:
     else:
         _figures(sight)
     if principal is not None:
-        usage_talks.draw(principal)
+        usage_talks.draw()
 
 
 def _figures(sight: Sight) -> None:
     usage_cards.draw(sight)
     if sight.principal is not None:
-        usage_limits.draw(sight.principal)
+        usage_limits.draw()
     on = sight.view.opened.on if sight.view.opened else ""
     is_shown = False
     for row, charts in _ROWS:
@@ -76,7 +76,7 @@ def _figures(sight: Sight) -> None:
                 usage_rows.draw(sight)
             is_shown = True
     if sight.who is sight.principal and sight.sees_many:
-        usage_people.draw(sight.principal, sight.selection.period)
+        usage_people.draw(sight.selection.period)
     if not is_shown:
         usage_rows.draw(sight)
 
@@ -108,7 +108,7 @@ def _nothing(sight: Sight) -> None:
                 st.page_link("chat.py", label="Open Chat", icon=":material/forum:")
                 st.page_link("account.py", label="Create an API key", icon=":material/key:")
     if sight.principal is not None:
-        usage_limits.draw(sight.principal)
+        usage_limits.draw()
 
 
 def _refused(refusal: errors.BadInput) -> None:

@@ -25,7 +25,7 @@ DEFINERS = {
     # sign-in, sessions and keys: found by a hash nobody can guess, or bound to the person asking
     "append_audit", "begin_sign_in", "change_password", "choose_tenant", "end_session",
     "end_sessions_of", "end_sign_in", "issue_key", "issue_ticket", "members", "redeem_ticket",
-    "revoke_key", "sessions_of", "tenants_of", "who", "who_by_key",
+    "revoke_key", "sessions_of", "tenants_of", "who", "who_are", "who_by_key",
     # closing a month: of the tenant the role is bound to, with the sums of its events
     "lock_closing", "record_closing",
     # people in the hands of their tenant's admins, and links into it: each takes the bound tenant only

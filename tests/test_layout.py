@@ -166,3 +166,96 @@ def test_locked_requirements_name_no_registry() -> None:
         locked = (ROOT / name).read_text()
         assert "--hash=sha256:" in locked
         assert "://" not in locked
+
+
+def _used_of_streamlit(file: Path) -> set[str]:
+    """What a file takes from Streamlit by name, however it was imported."""
+    tree = tree_of(file)
+    found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streamlit"):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "getattr":
+            found |= {str(getattr(word, "value", "")) for word in node.args}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("names", "only"),
+    [
+        # They keep the arguments of the run that drew them, so the identity too.
+        ({"fragment", "experimental_fragment", "dialog", "experimental_dialog", "dialog_decorator"},
+         {"pages/widgets/fragments.py"}),
+        # They keep what was read for one person; these two files key it by tenant, person and role.
+        ({"cache_data", "cache_resource", "experimental_memo", "experimental_singleton"},
+         {"pages/widgets/cached.py", "pages/widgets/inbox.py"}),
+    ],
+    ids=["fragments", "caches"],
+)  # fmt: skip
+def test_what_outlives_a_run_is_made_in_one_place(names: set[str], only: set[str]) -> None:
+    users = {
+        file.relative_to(ROOT).as_posix()
+        for file in [ROOT / "app.py", *sorted((ROOT / "pages").rglob("*.py"))]
+        if names & (_used_of_streamlit(file) - ({"fragment", "dialog"} & _of_ours(file)))
+    }
+    assert users == only
+
+
+def _of_ours(file: Path) -> set[str]:
+    """The names a file takes from our own fragments only."""
+    attributes = [n for n in ast.walk(tree_of(file)) if isinstance(n, ast.Attribute)]
+    return {
+        name
+        for name in ("fragment", "dialog")
+        if all(ast.unparse(a.value) == "fragments" for a in attributes if a.attr == name)
+    }
+
+
+_IDENTITIES = {"who", "principal", "operator", "desk", "signed_in"}
+
+
+def _callbacks(tree: ast.Module) -> list[ast.AST]:
+    """Everything that a widget may call or hand over later: its callbacks and their arguments."""
+    functions = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    found: list[ast.AST] = []
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        of = {word.arg: word.value for word in call.keywords}
+        acts = [value for name, value in of.items() if re.fullmatch(r"on_[a-z_]+", name or "")]
+        acts += [of["data"]] if getattr(call.func, "attr", "") == "download_button" else []
+        if not acts:
+            continue
+        found += [of[name] for name in ("args", "kwargs") if name in of]
+        for act in acts:
+            found += [functions.get(act.id, act) if isinstance(act, ast.Name) else act]
+    return found
+
+
+def test_a_callback_carries_no_identity() -> None:
+    """It runs later than what drew it: it asks who clicks, and must not be handed who looked."""
+    carried = [
+        f"{file.relative_to(ROOT)}:{part.lineno}"  # type: ignore[attr-defined]
+        for file in sorted((ROOT / "pages").rglob("*.py"))
+        for part in _callbacks(tree_of(file))
+        for node in ast.walk(part)
+        if (isinstance(node, ast.Name) and node.id in _IDENTITIES)
+        or (isinstance(node, ast.Attribute) and node.attr in _IDENTITIES)
+    ]
+    assert carried == []
+
+
+def test_a_part_of_a_page_gets_who_looks_as_its_first_argument() -> None:
+    """And is handed no other identity, which would be that of the run that drew it."""
+    seen = 0
+    for file in sorted((ROOT / "pages").rglob("*.py")):
+        for node in ast.walk(tree_of(file)):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            made = [ast.unparse(d) for d in node.decorator_list]
+            if not any(name.startswith(("fragments.", "part(")) for name in made):
+                continue
+            seen += 1
+            given = [*node.args.posonlyargs, *node.args.args]
+            told = [ast.unparse(a.annotation) for a in given if a.annotation]
+            assert told[0] in {"SignedIn", "Sight"}, f"{file.name}: {node.name}"
+            assert not {"Principal", "Operator", "Who", "Desk"} & set(told), node.name
+    assert seen >= 20

@@ -99,6 +99,29 @@ class SignedIn:
         """The person behind both identities."""
         return self.who.user_id
 
+    @property
+    def who_of_all(self) -> Principal | Operator:
+        """The identity to look at figures as: an operator's, which sees all tenants, goes first."""
+        return self.operator or self.in_tenant
+
+    @property
+    def in_tenant(self) -> Principal:
+        """The person in the chosen tenant. Raises errors.NotSignedIn where they have none."""
+        if self.principal is None:
+            raise errors.NotSignedIn("Please sign in.")
+        return self.principal
+
+    def is_same(self, other: SignedIn | None) -> bool:
+        """Whether `other` is the same session of the same person with the same rights: nothing
+        that was drawn for one may be kept from the other."""
+        return other is not None and self.rights == other.rights
+
+    @property
+    def rights(self) -> tuple[object, ...]:
+        """The session, the person, and all that decides what they may see."""
+        place = self.principal and (self.principal.tenant_id, self.principal.role)
+        return self.session_id, self.user_id, place, self.operator is not None
+
 
 def require(who: Actor | None, *roles: Role) -> Principal:
     """The principal, when they have one of `roles` (none named: any member).

@@ -3,6 +3,7 @@ Keeps only hashes of tokens, and never tells a foreign session from a missing on
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -77,14 +78,27 @@ def who(token: str | None) -> SignedIn | None:
     if token is None or not _plausible(token):
         return None
     row = db.current().call("select * from verbs.who(%s)", (token_hash(token),))
-    if row is None:
+    return _signed_in(row) if row else None
+
+
+def still(token: str | None) -> SignedIn | None:
+    """`who`, for a page that looks by itself: it does not count as a use of the session."""
+    if token is None or not _plausible(token):
         return None
-    operator = Operator(row["user_id"], row["email"], row["name"])
-    return SignedIn(
-        principal=principal_of(row) if row["tenant_id"] else None,
-        operator=operator if row["is_operator"] else None,
-        session_id=row["session_id"],
+    row = db.current().call(
+        "select (found).* from verbs.who_are(%s::bytea[])", ([token_hash(token)],)
     )
+    return _signed_in(row) if row else None
+
+
+def all_still(token_hashes: Sequence[bytes]) -> dict[bytes, SignedIn]:
+    """Whoever is signed in with each of these tokens now; those that have ended are left out."""
+    row = _call(
+        "select coalesce(jsonb_agg(jsonb_build_object('hash', encode(token_hash, 'hex'))"
+        " || to_jsonb(found)), '[]') as alive from verbs.who_are(%s::bytea[])",
+        list(token_hashes),
+    )  # fmt: skip
+    return {bytes.fromhex(each["hash"]): _signed_in(_with_ids(each)) for each in row["alive"]}
 
 
 def end(token: str | None) -> bool:
@@ -144,6 +158,22 @@ def _end(session: Session, signed_in: SignedIn, *, only: UUID | None, but: UUID 
         {"user_id": signed_in.user_id, "only": only, "but": but},
     ).scalar_one()
     return ended
+
+
+def _signed_in(row: Mapping[str, Any]) -> SignedIn:
+    """A row of the SQL type `identity` as who it is."""
+    operator = Operator(row["user_id"], row["email"], row["name"])
+    return SignedIn(
+        principal=principal_of(row) if row["tenant_id"] else None,
+        operator=operator if row["is_operator"] else None,
+        session_id=row["session_id"],
+    )
+
+
+def _with_ids(said: Mapping[str, Any]) -> dict[str, Any]:
+    """A row that came as JSON, with its ids as such."""
+    ids = ("session_id", "user_id", "tenant_id", "key_id")
+    return {**said, **{name: UUID(said[name]) for name in ids if said[name]}}
 
 
 def _call(statement: str, *arguments: object) -> dict[str, Any]:

@@ -117,28 +117,34 @@ create type identity as (
   session_id uuid, user_id uuid, email text, name text, is_operator boolean, tenant_id uuid,
   tenant_name text, role text, plan text, mode text, time_zone text, key_id uuid, scopes text[]);
 
--- Who a session's token stands for now: the chosen tenant while its membership is active, else the
--- person's first. Nobody when the session, the person or every membership has ended.
+-- Who each of these tokens of sessions stands for now: the chosen tenant while its membership is
+-- active, else the person's first. Those whose session, person or every membership has ended are left
+-- out. It touches nothing: a page that looks by itself keeps nobody signed in.
+create function who_are(p_tokens bytea[]) returns table(token_hash bytea, found identity)
+language sql stable security definer set search_path = app, verbs, pg_temp as $$
+  select s.token_hash, row(s.session_id, u.user_id, u.email, u.name, o.user_id is not null, m.tenant_id,
+      m.tenant_name, m.role, m.plan, m.mode, zone_of(m.tenant_id, now()), null, null)::identity
+    from sessions s
+    join users u on u.user_id = s.user_id and u.status = 'active'
+    left join operators o on o.user_id = u.user_id
+    left join lateral (
+      select p.tenant_id, t.name as tenant_name, p.role, t.plan, t.mode
+        from memberships p join tenants t on t.tenant_id = p.tenant_id
+        where p.user_id = u.user_id and p.status = 'active' and t.status = 'active'
+        order by (p.tenant_id is not distinct from s.of_tenant) desc, p.created_at, p.tenant_id
+        limit 1) m on true
+    where s.token_hash = any(p_tokens) and s.revoked_at is null and s.expires_at > now()
+      and (o.user_id is not null or m.tenant_id is not null);
+$$;
+
+-- Who a session's token stands for now, and that it was used. Nobody when it has ended.
 create function who(p_token bytea) returns setof identity
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 begin
   update sessions s set last_seen_at = now()
     where s.token_hash = p_token and s.revoked_at is null and s.expires_at > now()
       and s.last_seen_at < now() - interval '1 minute';
-  return query
-    select s.session_id, u.user_id, u.email, u.name, o.user_id is not null, m.tenant_id, m.tenant_name,
-        m.role, m.plan, m.mode, zone_of(m.tenant_id, now()), null::uuid, null::text[]
-      from sessions s
-      join users u on u.user_id = s.user_id and u.status = 'active'
-      left join operators o on o.user_id = u.user_id
-      left join lateral (
-        select p.tenant_id, t.name as tenant_name, p.role, t.plan, t.mode
-          from memberships p join tenants t on t.tenant_id = p.tenant_id
-          where p.user_id = u.user_id and p.status = 'active' and t.status = 'active'
-          order by (p.tenant_id is not distinct from s.of_tenant) desc, p.created_at, p.tenant_id
-          limit 1) m on true
-      where s.token_hash = p_token and s.revoked_at is null and s.expires_at > now()
-        and (o.user_id is not null or m.tenant_id is not null);
+  return query select (w.found).* from who_are(array[p_token]) w;
 end $$;
 
 create function end_session(p_token bytea) returns boolean
@@ -273,4 +279,4 @@ $$;
 revoke execute on all functions in schema verbs from public;
 grant execute on function caller, acting_tenant, append_audit, begin_sign_in, end_sign_in, issue_ticket,
   redeem_ticket, who, end_session, sessions_of, end_sessions_of, change_password, tenants_of,
-  choose_tenant, members, issue_key, revoke_key, who_by_key to app_rw, app_jobs;
+  choose_tenant, members, issue_key, revoke_key, who_are, who_by_key to app_rw, app_jobs;

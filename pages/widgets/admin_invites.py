@@ -10,9 +10,9 @@ import streamlit as st
 from sqlalchemy.orm import Session
 
 from core.identity import invites
-from core.identity.access import Operator, Principal, Role
+from core.identity.access import Operator, Principal, Role, SignedIn
 from core.identity.invites import Invite, IssuedInvite
-from pages.widgets import acts, shown
+from pages.widgets import acts, fragments, shown
 from pages.widgets import session as tab
 from pages.widgets.text import plain
 
@@ -118,8 +118,8 @@ def _revoke(who: Principal | Operator, tenant_id: UUID, entry: Invite) -> None:
         acts.done(said)
 
 
-@st.dialog("The invitation's link", width="medium")
-def _show_once(issued: IssuedInvite) -> None:
+@fragments.dialog("The invitation's link", width="medium")
+def _show_once(_found: SignedIn, issued: IssuedInvite) -> None:
     st.markdown(
         f"Copy it now and hand it to {plain(issued.email)}: **it is shown this once** and cannot be"
         f" read again. It is good once, until {shown.moment(issued.expires_at)}."

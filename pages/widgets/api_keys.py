@@ -15,10 +15,10 @@ from streamlit.delta_generator import DeltaGenerator
 from core import settings
 from core.analytics.budgets import KeyUse
 from core.identity import keys
-from core.identity.access import Operator, Principal, Scope
+from core.identity.access import Operator, Principal, Scope, SignedIn
 from core.identity.keys import IssuedKey, Key
 from core.money import parse_usd, show
-from pages.widgets import acts, shown
+from pages.widgets import acts, fragments, shown
 from pages.widgets import session as tab
 from pages.widgets.text import plain
 
@@ -88,8 +88,8 @@ def show_issued() -> None:
         _show_once(issued)
 
 
-@st.dialog("The new API key", width="medium")
-def _show_once(issued: IssuedKey) -> None:
+@fragments.dialog("The new API key", width="medium")
+def _show_once(_found: SignedIn, issued: IssuedKey) -> None:
     st.markdown("Copy it now: **it is shown this once** and cannot be read again.")
     st.code(issued.secret, language=None, wrap_lines=True)
     st.markdown("Try it:")

@@ -13,8 +13,8 @@ import streamlit as st
 from core import db, errors
 from core.billing import checkout, ledger
 from core.billing.sales_tables import Order
-from core.identity.access import Principal
-from pages.widgets import billing_payments, shown
+from core.identity.access import Principal, SignedIn
+from pages.widgets import billing_payments, fragments, shown
 from pages.widgets import session as tab
 from pages.widgets.text import plain
 
@@ -93,15 +93,15 @@ def _waits(back: Back) -> bool:
     return back.order is None or back.order.state in {"open", "awaiting", "fulfilled"}
 
 
-@st.fragment(run_every=_EVERY_S)
-def _processing() -> None:
+@fragments.fragment(run_every=_EVERY_S)
+def _processing(found: SignedIn) -> None:
     """Looks again every few seconds, for some minutes; the page is drawn anew when it is paid."""
     back = tab.holds(_BACK)
     if not isinstance(back, Back):
         return
     waited_s = time.monotonic() - back.since_s
     if _EVERY_S / 2 < waited_s < _PATIENCE_S:
-        back = _look(tab.require(), back)
+        back = _look(found.in_tenant, back)
         tab.keep(_BACK, back)
         if not _waits(back):
             st.rerun()

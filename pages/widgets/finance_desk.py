@@ -4,7 +4,7 @@ the address, or of all. Also what several of its parts draw in the same way."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
@@ -43,6 +43,10 @@ class Desk:
     def operator(self) -> Operator | None:
         """The platform operator, if it is one who looks."""
         return self.who if isinstance(self.who, Operator) else None
+
+    def of(self, found: SignedIn) -> Desk:
+        """The same books for `found`."""
+        return replace(self, who=found.who_of_all)
 
     def called(self, actor: str | None) -> str:
         """Who an actor of the audit log is, safe within Markdown."""

@@ -14,9 +14,9 @@ from core.finance.datasets import catalogue
 from core.finance.exports import Asked, State
 from core.finance.files import writing
 from core.finance.months import State as Closing
-from core.identity.access import Principal, Role
+from core.identity.access import Principal, Role, SignedIn
 from core.periods import Period, month_of
-from pages.widgets import acts, finance_desk, finance_month, shown
+from pages.widgets import acts, finance_desk, finance_month, fragments, shown
 from pages.widgets.finance_desk import Desk
 from pages.widgets.text import plain
 
@@ -40,7 +40,8 @@ def draw(desk: Desk) -> None:
     with db.transaction(desk.who) as session:
         found = exports.list_exports(session, desk.who, desk.tenant_id)
     waits = any(asked.state is State.BUILDING for asked in found)
-    st.fragment(_listed, run_every=_EVERY_S if waits else None)(desk, waits=waits)
+    listed = fragments.fragment(run_every=_EVERY_S if waits else None)(_listed)
+    listed(desk, waits=waits)
 
 
 def ask_button(desk: Desk, kind: str, month: date) -> None:
@@ -115,8 +116,9 @@ def _ask(desk: Desk, kind: str, format_name: str, period: Period, *, bom: bool) 
         acts.done(f"{finance_month.kind_name(kind)} {ready}: see Exports.")
 
 
-def _listed(desk: Desk, *, waits: bool) -> None:
+def _listed(found_now: SignedIn, desk: Desk, *, waits: bool) -> None:
     """What was asked for; drawn again every few seconds while a file is being made."""
+    desk = desk.of(found_now)
     with db.transaction(desk.who) as session:
         found = exports.list_exports(session, desk.who, desk.tenant_id)
     if waits and not any(asked.state is State.BUILDING for asked in found):

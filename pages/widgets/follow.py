@@ -11,8 +11,8 @@ import streamlit as st
 from core import errors
 from core.chat import turns
 from core.chat.turns import Live
-from core.identity.access import Principal
-from pages.widgets import messages, runs, session
+from core.identity.access import SignedIn
+from pages.widgets import fragments, messages, runs, session
 from pages.widgets.text import Cleaner
 
 _PATIENCE_S = 0.3
@@ -23,19 +23,21 @@ def _nothing() -> None:
     """Nothing waits to be drawn."""
 
 
-def attach(who: Principal, live: Live, *, meanwhile: Callable[[], None] = _nothing) -> None:
-    """Stream the answer to its end, then draw the page anew. `meanwhile` is called once, as soon as
-    nothing waits to be drawn: for what would delay the first words."""
-    _watch(who, live, _Once(_nothing))
+def attach(live: Live, *, meanwhile: Callable[[], None] = _nothing) -> None:
+    """Stream the answer to its end, or until who reads it is not signed in any more, then draw the
+    page anew. `meanwhile` is called once, as soon as nothing waits to be drawn: for what would delay
+    the first words."""
+    found = session.require_signed_in()
+    _watch(live, _Once(_nothing))
     run_number = runs.newest()
     try:
         with st.chat_message("assistant", avatar=messages.ANSWER_ICON):
             waiting = st.empty()
             waiting.caption(_WAITING)
-            st.write_stream(_pieces(who, live, _Once(meanwhile), waiting.empty))
+            st.write_stream(_pieces(found, live, _Once(meanwhile), waiting.empty))
     except BaseException:
         # Streamlit ends a run with exceptions of this kind; nothing is swallowed.
-        runs.on_interruption(run_number, lambda: turns.stop(who, live))
+        runs.on_interruption(run_number, lambda: turns.stop(found.in_tenant, live))
         raise
     st.rerun()
 
@@ -47,17 +49,17 @@ def stop(live: Live) -> None:
         turns.stop(found.principal, live)
 
 
-@st.fragment(run_every=0.5)
-def _watch(who: Principal, live: Live, first: _Once) -> None:
+@fragments.fragment(run_every=0.5)
+def _watch(found: SignedIn, live: Live, first: _Once) -> None:
     """Draws the page anew once the answer has ended, where no run follows it any more."""
     if not first.is_spent:
         first()  # the page's own run: it follows the answer and needs no look at the database
-    elif turns.running(who, live.conversation_id) is None:
+    elif turns.running(found.in_tenant, live.conversation_id) is None:
         st.rerun()
 
 
 def _pieces(
-    who: Principal, live: Live, meanwhile: Callable[[], None], on_first: Callable[[], object]
+    reader: SignedIn, live: Live, meanwhile: Callable[[], None], on_first: Callable[[], object]
 ) -> Iterator[str]:
     """The answer, safe to draw; what cannot be judged yet comes with the next piece."""
     cleaner = Cleaner()
@@ -69,8 +71,10 @@ def _pieces(
         if not is_first or time.monotonic() > patient_until:
             meanwhile()
         session.tick()
+        session.require_still(reader)
 
-    for piece in turns.follow(who, live, tick=tick):
+    for piece in turns.follow(reader.in_tenant, live, tick=tick):
+        session.require_still(reader)
         if text := cleaner.feed(piece):
             if is_first:
                 on_first()

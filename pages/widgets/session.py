@@ -3,6 +3,9 @@ keeps between runs. The only user of Streamlit's session state, which is never a
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +18,8 @@ from core.identity.access import Operator, Principal, Role, SignedIn
 COOKIE = "purser_session"
 SIGN_IN_FIRST = "Please sign in to see this page."
 _OWNER, _LOOKED_UP = "_owner", "_looked_up"
+_BELIEVED_S = 1.0  # for so long parts of one page need not look again, each by itself
+_LOOKS_MAX = 5_000
 
 T = TypeVar("T")
 
@@ -34,7 +39,9 @@ def signed_in() -> SignedIn | None:
     known = st.session_state.get(_LOOKED_UP)
     if isinstance(known, _LookedUp) and run is not None and known.run is run:
         return known.found
-    found = sessions.who(token())
+    came_with = token()
+    found = sessions.who(came_with)
+    _looks.keep(came_with, found)
     principal = found.principal if found else None
     owner = (str(found.user_id), str(principal.tenant_id) if principal else "") if found else None
     if st.session_state.get(_OWNER) not in (None, owner):
@@ -64,6 +71,45 @@ def require_signed_in() -> SignedIn:
         st.info(SIGN_IN_FIRST, icon=":material/login:")
         st.stop()
     return found
+
+
+def require_still(before: SignedIn) -> SignedIn:
+    """Whoever looks now, if they are who did `before`; else the page is drawn anew, for whoever it is.
+
+    May be called at any moment, from any thread of a run; looks again after a second.
+    """
+    came_with = token()
+    found = _looks.recent(came_with)
+    if found is None or not before.is_same(found):
+        found = sessions.still(came_with)
+        _looks.keep(came_with, found)
+    if found is None or not before.is_same(found):
+        st.rerun()
+    return found
+
+
+class _Looks:
+    """What the last looks at sessions found, for a second; the least recent forgotten."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: OrderedDict[str, tuple[float, SignedIn]] = OrderedDict()
+
+    def keep(self, came_with: str | None, found: SignedIn | None) -> None:
+        with self._lock:
+            self._found.pop(came_with or "", None)
+            if came_with and found is not None:
+                self._found[came_with] = (time.monotonic(), found)
+            while len(self._found) > _LOOKS_MAX:
+                self._found.popitem(last=False)
+
+    def recent(self, came_with: str | None) -> SignedIn | None:
+        with self._lock:
+            looked_at, found = self._found.get(came_with or "", (float("-inf"), None))
+        return found if time.monotonic() - looked_at < _BELIEVED_S else None
+
+
+_looks = _Looks()
 
 
 def require(*roles: Role) -> Principal:

@@ -13,8 +13,8 @@ import streamlit as st
 from core import db, errors
 from core.chat import conversations, turns
 from core.chat.tables import Conversation
-from core.identity.access import Principal
-from pages.widgets import address, composer, convlist, refusals
+from core.identity.access import Principal, SignedIn
+from pages.widgets import address, composer, convlist, fragments, refusals
 
 _SEARCH = "find"
 _UNTITLED = "Untitled chat"
@@ -44,9 +44,9 @@ def draw(who: Principal) -> None:
         st.rerun()
     titles = {str(row.conversation_id): row.title or _UNTITLED for row in rows}
     if picked.rename in titles:
-        rename_dialog(who, UUID(picked.rename), titles[picked.rename])
+        rename_dialog(UUID(picked.rename), titles[picked.rename])
     elif picked.remove in titles:
-        remove_dialog(who, UUID(picked.remove), titles[picked.remove])
+        remove_dialog(UUID(picked.remove), titles[picked.remove])
 
 
 def new_chat() -> None:
@@ -76,9 +76,10 @@ def _heading(day: date, today: date) -> str:
     return f"{day:%B}" if day.year == today.year else f"{day:%B %Y}"
 
 
-@st.dialog("Rename chat", icon=":material/edit:")
-def rename_dialog(who: Principal, conversation_id: UUID, title: str) -> None:
+@fragments.dialog("Rename chat", icon=":material/edit:")
+def rename_dialog(found: SignedIn, conversation_id: UUID, title: str) -> None:
     """Ask for another title."""
+    who = found.in_tenant
     with st.form("rename", border=False):
         wanted = st.text_input(
             "Title", value=title, max_chars=conversations.TITLE_LENGTH_MAX, key="rename_title"
@@ -94,8 +95,8 @@ def rename_dialog(who: Principal, conversation_id: UUID, title: str) -> None:
     st.rerun()
 
 
-@st.dialog("Delete chat", icon=":material/delete:")
-def remove_dialog(who: Principal, conversation_id: UUID, title: str) -> None:
+@fragments.dialog("Delete chat", icon=":material/delete:")
+def remove_dialog(found: SignedIn, conversation_id: UUID, title: str) -> None:
     """Ask once, saying what goes and what stays."""
     st.text(f"“{title}” and all its messages are deleted for good.")
     st.caption("What its answers cost stays in your team's books, without their text.")
@@ -105,7 +106,7 @@ def remove_dialog(who: Principal, conversation_id: UUID, title: str) -> None:
     if not row.button("Delete", type="primary", key="delete_chat"):
         return
     try:
-        turns.delete_conversation(who, conversation_id)
+        turns.delete_conversation(found.in_tenant, conversation_id)
     except errors.Refusal as refusal:
         refusals.show(refusal)
         return

@@ -68,12 +68,12 @@ def place() -> DeltaGenerator:
     return first
 
 
-def draw(who: Principal, opened: Opened, offer: Offer, acts: Acts, live: Live | None) -> None:
+def draw(opened: Opened, offer: Offer, acts: Acts, live: Live | None) -> None:
     """Draw what is stored, without the running answer, which is followed below it."""
     settled = [m for m in opened.messages if live is None or m.message_id != live.answer_id]
     shown = min(len(settled), messages.SHOWN_AT_ONCE + _extra())
     places = _places(shown)
-    _head(places.head, who, opened)
+    _head(places.head, opened)
     _fill(places, settled, offer, acts, busy=live is not None)
     session.keep(_DRAWN, (address.asked(), shown))
     left_out = next((m.left_out for m in opened.messages if live and m not in settled), 0)
@@ -81,7 +81,7 @@ def draw(who: Principal, opened: Opened, offer: Offer, acts: Acts, live: Live | 
         messages.left_out(left_out)
 
 
-def draw_asked(question: str) -> Callable[[Principal, Opened, Offer, Acts], None]:
+def draw_asked(question: str) -> Callable[[Opened, Offer, Acts], None]:
     """Draw a question just asked below the messages that are in sight already.
 
     Returns the function that draws those once they are read; the browser keeps them until then.
@@ -91,8 +91,8 @@ def draw_asked(question: str) -> Callable[[Principal, Opened, Offer, Acts], None
     with st.container():
         messages.question(question)
 
-    def fill(who: Principal, opened: Opened, offer: Offer, acts: Acts) -> None:
-        _head(places.head, who, opened)
+    def fill(opened: Opened, offer: Offer, acts: Acts) -> None:
+        _head(places.head, opened)
         _fill(places, opened.messages[:-2], offer, acts, busy=True)
 
     return fill
@@ -102,7 +102,7 @@ def _places(count: int) -> _Places:
     return _Places(st.container(), st.container(), [st.container() for _ in range(count)])
 
 
-def _head(place: DeltaGenerator, who: Principal, opened: Opened) -> None:
+def _head(place: DeltaGenerator, opened: Opened) -> None:
     with place:
         row = st.container(horizontal=True, vertical_alignment="center", gap="small")
     row.subheader(plain(opened.title) or "Chat", anchor=False, width="stretch")
@@ -112,7 +112,7 @@ def _head(place: DeltaGenerator, who: Principal, opened: Opened) -> None:
     )  # fmt: skip
     if act is not None:
         dialog = sidebar.rename_dialog if act == "Rename" else sidebar.remove_dialog
-        dialog(who, opened.conversation_id, opened.title)
+        dialog(opened.conversation_id, opened.title)
 
 
 def _fill(places: _Places, settled: list[Shown], offer: Offer, acts: Acts, *, busy: bool) -> None:

@@ -18,7 +18,7 @@ from core.periods import Period
 from pages.widgets import cached, shown
 from pages.widgets import usage_metrics as metrics
 from pages.widgets.text import plain
-from pages.widgets.usage_view import Sight, days
+from pages.widgets.usage_view import Sight, days, part
 
 _HEIGHT_PX = 150
 _COLUMNS, _LEAST_PX = 4, 160
@@ -33,7 +33,7 @@ def draw(sight: Sight) -> None:
     _estimates(sight)
 
 
-@st.fragment(parallel=True)
+@part()
 def _sums(sight: Sight) -> None:
     with st.skeleton(height=_HEIGHT_PX):
         now, before = _both(sight)
@@ -52,7 +52,7 @@ def _sums(sight: Sight) -> None:
             )  # fmt: skip
 
 
-@st.fragment(parallel=True)
+@part()
 def _rates(sight: Sight) -> None:
     with st.skeleton(height=_HEIGHT_PX):
         now, before = _both(sight)
@@ -85,7 +85,7 @@ def _active(sight: Sight, active: Active) -> None:
     )  # fmt: skip
 
 
-@st.fragment(parallel=True)
+@part()
 def _times(sight: Sight) -> None:
     with st.skeleton(height=_HEIGHT_PX):
         found = cached.read(latencies.overall, sight.who, sight.selection)
@@ -103,7 +103,7 @@ def _times(sight: Sight) -> None:
         )  # fmt: skip
 
 
-@st.fragment(parallel=True)
+@part()
 def _estimates(sight: Sight) -> None:
     found = cached.read(figures.estimates, sight.who, sight.selection)
     if found.calls:

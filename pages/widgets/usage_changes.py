@@ -17,7 +17,7 @@ from pages.widgets import session as tab
 from pages.widgets.text import plain
 from pages.widgets.usage_address import Ranking
 from pages.widgets.usage_metrics import change
-from pages.widgets.usage_view import GROUPS, Sight, called, days
+from pages.widgets.usage_view import GROUPS, Sight, called, days, part
 
 CHANGES = "changes"
 _SORT = "usage_changes_sort"
@@ -50,7 +50,7 @@ def draw(sight: Sight) -> None:
     _card(sight)
 
 
-@st.fragment(parallel=True)
+@part()
 def _card(sight: Sight) -> None:
     group, ranking = sight.view.group, sight.view.ranking
     with usage_chart.card(f"What changed, by {GROUPS[group]}", _words(sight)):

@@ -15,7 +15,7 @@ from core.analytics.selection import Group, Selection, Slot
 from pages.widgets import cached, usage_chart, usage_parts
 from pages.widgets.text import plain
 from pages.widgets.usage_address import Rest
-from pages.widgets.usage_view import GROUPS, Sight, days
+from pages.widgets.usage_view import GROUPS, Sight, days, part
 
 OVER_TIME, BY_GROUP, TOKENS_BY_KIND, HOURS = "cost", "by_group", "tokens", "hours"
 _OVER_TIME_MAX, _RANKED_MAX, _RANKED_PX = 8, 20, 160
@@ -54,7 +54,7 @@ def name_of(group: Group) -> str:
     return f"by_{group}"
 
 
-@st.fragment(parallel=True)
+@part()
 def _over_time(sight: Sight) -> None:
     group, grain = sight.view.group, sight.view.grain
     title = f"Cost by {GROUPS[group]} per {grain}"
@@ -73,7 +73,7 @@ def _over_time(sight: Sight) -> None:
         usage_chart.draw(sight, OVER_TIME, figure, narrow, f"{title}, stacked")
 
 
-@st.fragment(parallel=True)
+@part()
 def _ranked(sight: Sight, group: Group, on: str, *, least_px: int) -> None:
     title = f"Cost by {GROUPS[group]}"
 
@@ -88,7 +88,7 @@ def _ranked(sight: Sight, group: Group, on: str, *, least_px: int) -> None:
         usage_chart.draw(sight, on, figure, narrow, f"{title}, the dearest first")
 
 
-@st.fragment(parallel=True)
+@part()
 def _tokens(sight: Sight) -> None:
     grain = sight.view.grain
     title = f"Tokens by kind per {grain}"
@@ -105,7 +105,7 @@ def _tokens(sight: Sight) -> None:
         usage_chart.draw(sight, TOKENS_BY_KIND, figure, narrow, f"{title}, stacked")
 
 
-@st.fragment(parallel=True)
+@part()
 def _hours(sight: Sight) -> None:
 
     def narrow(said: Sequence[str]) -> Narrowed:

@@ -17,7 +17,7 @@ from pages.widgets import acts, usage_address
 from pages.widgets import session as tab
 from pages.widgets.text import plain
 from pages.widgets.usage_address import View
-from pages.widgets.usage_view import GROUPS, SLOT_DAYS, Sight, called, days, labels
+from pages.widgets.usage_view import GROUPS, SLOT_DAYS, Sight, called, days, labels, part
 
 _SPANS = {
     Span.WEEK: "7 days", Span.DAYS_30: "30 days", Span.DAYS_90: "90 days", Span.YEAR: "12 months",
@@ -79,7 +79,7 @@ def _grains(view: View) -> list[Grain]:
     return [grain for grain in Grain if grain is not Grain.HOUR or not too_long]
 
 
-@st.fragment
+@part(parallel=False)
 def _filters(sight: Sight) -> None:
     """The filters, read and drawn only once they are looked at."""
     count = len(sight.selection.filters)

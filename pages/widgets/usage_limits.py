@@ -6,9 +6,9 @@ import streamlit as st
 
 from core.analytics import budgets
 from core.analytics.budgets import LimitUse
-from core.identity.access import Principal
+from core.identity.access import SignedIn
 from core.identity.limits import LimitName
-from pages.widgets import cached, shown
+from pages.widgets import cached, fragments, shown
 from pages.widgets.text import plain
 
 _TITLES = {
@@ -19,9 +19,10 @@ _TITLES = {
 _SMALLEST_PX = 230
 
 
-@st.fragment(parallel=True)
-def draw(who: Principal) -> None:
+@fragments.fragment(parallel=True)
+def draw(found: SignedIn) -> None:
     """The card of the limits that apply to a person and to their team."""
+    who = found.in_tenant
     with st.container(border=True):
         st.markdown("**Quota used this month**")
         with st.skeleton(height=60):

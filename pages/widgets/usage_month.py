@@ -15,7 +15,7 @@ from core.analytics.selection import Selection
 from core.periods import Period, month_of
 from pages.widgets import cached, shown, usage_chart
 from pages.widgets.usage_address import Rest
-from pages.widgets.usage_view import Sight
+from pages.widgets.usage_view import Sight, part
 
 BURN, AGAINST = "burn", "against"
 
@@ -29,7 +29,7 @@ def draw(sight: Sight) -> None:
         _against(sight)
 
 
-@st.fragment(parallel=True)
+@part()
 def _burn(sight: Sight) -> None:
     words = f"The running month, {sight.zone}"
     with usage_chart.card(f"Budget of {sight.today:%B}", words):
@@ -44,7 +44,7 @@ def _burn(sight: Sight) -> None:
             st.caption(f"A forecast is made from day {FIRST_DAY} of the month on.")
 
 
-@st.fragment(parallel=True)
+@part()
 def _against(sight: Sight) -> None:
     title = f"{sight.today:%B} beside {month_of(sight.today).before.first:%B}"
     with usage_chart.card(title, f"Cost up to each day of the month, {sight.zone}"):

@@ -8,16 +8,17 @@ import streamlit as st
 from core.analytics import people
 from core.analytics.charts.parts import dollars
 from core.analytics.people import PersonRow
-from core.identity.access import Principal
+from core.identity.access import SignedIn
 from core.periods import Period
-from pages.widgets import cached, usage_chart
+from pages.widgets import cached, fragments, usage_chart
 from pages.widgets.text import plain
 from pages.widgets.usage_view import days
 
 
-@st.fragment(parallel=True)
-def draw(who: Principal, period: Period) -> None:
+@fragments.fragment(parallel=True)
+def draw(found: SignedIn, period: Period) -> None:
     """The table of people, the costliest first."""
+    who = found.in_tenant
     words = f"{plain(days(period))} · days of {plain(who.time_zone)} · all use, without filters"
     with usage_chart.card("Members", words):
         with usage_chart.waiting(200):

@@ -14,7 +14,7 @@ from core.analytics.selection import Group, Selection
 from pages.widgets import cached, usage_chart, usage_parts
 from pages.widgets.text import plain
 from pages.widgets.usage_address import Rest
-from pages.widgets.usage_view import GROUPS, Sight, days
+from pages.widgets.usage_view import GROUPS, Sight, days, part
 
 FIRST_TOKEN, DURATION = "first_token", "duration"
 _ROWS_MAX = 12
@@ -36,7 +36,7 @@ def draw(sight: Sight) -> None:
         _times(sight, DURATION)
 
 
-@st.fragment(parallel=True)
+@part()
 def _times(sight: Sight, kind: str) -> None:
     words = "circle: median · diamond: p95 · stroke: p99"
     with usage_chart.card(_TITLES[kind], words):

@@ -8,20 +8,20 @@ import streamlit as st
 from core.analytics import conversations
 from core.analytics.charts.parts import exact_usd
 from core.analytics.conversations import ConversationRow
-from core.identity.access import Principal
-from pages.widgets import cached, shown, usage_chart
+from core.identity.access import SignedIn
+from pages.widgets import cached, fragments, shown, usage_chart
 
 _ROWS = 10
 _DELETED = "Deleted; only its cost is kept"
 
 
-@st.fragment(parallel=True)
-def draw(who: Principal) -> None:
+@fragments.fragment(parallel=True)
+def draw(found: SignedIn) -> None:
     """The last few, each with the way back into it."""
     words = "Your own, whatever the period; each with all it ever cost"
     with usage_chart.card("Recent conversations", words):
         with usage_chart.waiting(200):
-            rows = cached.read(conversations.recent, who, _ROWS)
+            rows = cached.read(conversations.recent, found.in_tenant, _ROWS)
         if not rows:
             st.caption("You have none yet. Ask a first question in Chat.")
             st.page_link("chat.py", label="Open Chat", icon=":material/forum:")

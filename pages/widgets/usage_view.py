@@ -3,9 +3,11 @@ and the words for groups, days and zones. Reads nothing but labels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TypeAlias
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeAlias
 
 import streamlit as st
 from sqlalchemy.orm import Session
@@ -15,13 +17,14 @@ from core.analytics.parameters import Span
 from core.analytics.scope import sees_tenant
 from core.analytics.selection import Group, Selection, Value
 from core.identity import zones
-from core.identity.access import Operator, Principal
+from core.identity.access import Operator, Principal, SignedIn
 from core.periods import Period, month_of
-from pages.widgets import cached
+from pages.widgets import cached, fragments
 from pages.widgets.text import plain
 from pages.widgets.usage_address import Rest, View
 
 Who: TypeAlias = Principal | Operator
+P = ParamSpec("P")
 
 GROUPS = {
     Group.TENANT: "tenant", Group.USER: "person", Group.MODEL: "model", Group.PROVIDER: "provider",
@@ -48,6 +51,10 @@ class Sight:
     view: View
     today: date
     dark: bool
+
+    def of(self, found: SignedIn) -> Sight:
+        """The same view with the eyes of `found`."""
+        return replace(self, who=found.who_of_all, principal=found.principal)
 
     @property
     def selection(self) -> Selection:
@@ -86,6 +93,23 @@ class Sight:
         if isinstance(self.who, Operator):
             return "each tenant's own days"
         return f"days of {plain(self.who.time_zone)}"
+
+
+Part: TypeAlias = Callable[Concatenate[Sight, P], None]
+
+
+def part(*, parallel: bool = True) -> Callable[[Part[P]], Part[P]]:
+    """Make a function a part of the page that runs by itself, with the eyes of whoever looks then."""
+
+    def make(draw: Part[P]) -> Part[P]:
+        @fragments.fragment(parallel=parallel)
+        @wraps(draw)
+        def drawn(found: SignedIn, sight: Sight, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            draw(sight.of(found), *args, **kwargs)
+
+        return drawn
+
+    return make
 
 
 def today_of(session: Session, who: Who) -> date:
