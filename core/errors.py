@@ -162,6 +162,25 @@ class Unavailable(Refusal):
         self.retry_after_s = retry_after_s
 
 
+class Busy(Unavailable):
+    """Too much at once: a lock, a statement or a free connection did not come in time. Wait, then ask
+    again; whoever repeats at once makes it worse."""
+
+    code = "busy"
+
+
+class DatabaseAway(Unavailable):
+    """The database cannot be reached, or the connection to it was lost. The only one to be retried."""
+
+    code = "database_away"
+
+
+class Draining(Unavailable):
+    """The process is about to end, or has not begun: another one answers, or this one soon."""
+
+    code = "draining"
+
+
 class ProviderUnavailable(Unavailable):
     """The provider refuses our own account (401, 402): our trouble, never the caller's."""
 

@@ -29,13 +29,14 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-from core import telemetry
+from core import lanes, telemetry
 from core.db import JOBS
+from core.lanes import Lane
 
 ATTEMPTS_MAX = 5
 _SCHEMA = "jobs"
 _CONCURRENCY = 4
-_CONNECTIONS_MAX = 4
+CONNECTIONS_MAX = 3  # of the queue itself, in each process that runs jobs
 _HEARTBEAT_S = 5.0
 _STALLED_AFTER_S = 20.0
 _DRAIN_S = 10.0
@@ -217,7 +218,7 @@ def _app(url: str) -> App:
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     app = App(
         connector=PsycopgConnector(
-            conninfo=plain, min_size=1, max_size=_CONNECTIONS_MAX, configure=_configure
+            conninfo=plain, min_size=1, max_size=CONNECTIONS_MAX, configure=_configure
         )
     )
     for job in _registered.values():
@@ -250,7 +251,8 @@ def _run(job: _Registered, **arguments: Argument) -> None:
     if job.cron is not None:
         arguments.pop("timestamp", None)
     try:
-        job.function(**arguments)
+        with lanes.use(Lane.LONG):
+            job.function(**arguments)
     except Exception as error:
         log.error("job.failed", job=job.name, exc_info=error)  # noqa: TRY400 - named, not printed
         raise

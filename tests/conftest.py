@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["APP_ENV"] = "development"
@@ -18,8 +19,8 @@ import pytest
 from psycopg import sql
 from sqlalchemy.orm import Session
 
-from core import db, postgres, schema, settings
-from core.db import Database, System
+from core import db, lanes, postgres, schema, settings
+from core.db import Database, Lane, System
 
 TESTS = System("tests")
 hypothesis.settings.register_profile("purser", deadline=None, print_blob=True)
@@ -93,8 +94,10 @@ def _settings_of_the_environment() -> None:
 
 @pytest.fixture(scope="session")
 def database(database_url: str, data_dir: Path) -> Iterator[Database]:
-    """The worker's database as the product uses it (roles taken on connect)."""
-    made = Database(settings.current(), database_url)
+    """The worker's database as the product uses it (roles taken on connect). A test's threads stand
+    for many processes, so they have more connections between them."""
+    many = replace(lanes.LIMITS[Lane.WEB], rw_max=24, jobs_max=24, tenant_max=20, lock_ms=8_000)
+    made = Database(settings.current(), database_url, limits={**lanes.LIMITS, Lane.WEB: many})
     db.install(made)
     yield made
     made.close()

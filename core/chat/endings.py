@@ -80,7 +80,11 @@ def close(settlement: Settlement, turn: TurnIds | None, answer: Answer | None) -
         "extras": _extras(answer) if answer else None,
     }
     return gate.receipt_of(
-        db.current().call_again(_CLOSE, (orjson.dumps(ending).decode(), gate.as_json(settlement)))
+        db.current().call_again(
+            _CLOSE,
+            (orjson.dumps(ending).decode(), gate.as_json(settlement)),
+            tenant_id=settlement.tenant_id,
+        )
     )
 
 

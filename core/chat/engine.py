@@ -65,9 +65,9 @@ class Engine:
         return self._runs.get(call_id)
 
     def refuse_when_draining(self) -> None:
-        """Raise errors.Unavailable when the process is about to end."""
+        """Raise errors.Draining when the process is about to end."""
         if self.draining:
-            raise errors.Unavailable("The server is restarting. Please try again.", retry_after_s=5)
+            raise errors.Draining("The server is restarting. Please try again.", retry_after_s=5)
 
     def stop(self, call_id: UUID) -> None:
         """Stop the provider's stream of a call of this process now; safe from any thread."""
@@ -181,9 +181,9 @@ def install(engine: Engine | None) -> None:
 
 
 def current() -> Engine:
-    """This process's engine. Raises errors.Unavailable where none runs."""
+    """This process's engine. Raises errors.Draining where none runs."""
     if _engine is None:
-        raise errors.Unavailable("The server is starting. Please try again.", retry_after_s=2)
+        raise errors.Draining("The server is starting. Please try again.", retry_after_s=2)
     return _engine
 
 

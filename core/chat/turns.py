@@ -172,7 +172,9 @@ def _open(who: Principal, asker: Standing, opening: _Opening, built: Prompt) -> 
         conversation_id=opening.conversation_id,
     )  # fmt: skip
     admission = gate.prepare(asker, ask)
-    row = db.current().call_again(_OPEN, (orjson.dumps(opening).decode(), gate.as_json(admission)))
+    row = db.current().call_again(
+        _OPEN, (orjson.dumps(opening).decode(), gate.as_json(admission)), tenant_id=who.tenant_id
+    )
     verdict = row or {}
     first = verdict.get("first_turn_id")
     if first is not None and first != opening.turn_id and verdict["code"] == "ok":

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from core import db, errors, postgres, schema, settings, telemetry
-from core.db import Database, System
+from core.db import Database, Lane, System
 from core.settings import Settings
 
 WHO = System("command line")
@@ -50,7 +50,8 @@ def connected(*, log_level: str = "ERROR") -> Iterator[Settings]:
         try:
             database.verify_roles()
             db.install(database)
-            yield current
+            with db.use_lane(Lane.LONG):  # somebody waits for it, and nobody else does
+                yield current
         finally:
             database.close()
 

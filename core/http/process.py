@@ -125,7 +125,7 @@ def _is_at_head(url: str) -> bool:
 def _fill(configured: Settings) -> None:
     """What a first start finds: this month's partitions, the catalogue and, to try, demo data."""
     now = datetime.now(UTC)
-    with db.transaction(FIRST_START) as session:
+    with db.use_lane(db.Lane.LONG), db.transaction(FIRST_START) as session:
         partitions.ensure_ahead(session)
         sync.seed(session, development=configured.development, now=now)
         if configured.development:

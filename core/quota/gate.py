@@ -126,7 +126,7 @@ _CORRECT = "select * from verbs.correct(jsonb_populate_record(null::verbs.settle
 def open_call(standing: Standing, ask: Ask) -> OpenCall:
     """Reserve the worst case of a call. Raises a LimitReached refusal, or Conflict for a repeat."""
     admission = prepare(standing, ask)
-    row = db.current().call_again(_ADMIT, (as_json(admission),))
+    row = db.current().call_again(_ADMIT, (as_json(admission),), tenant_id=admission.tenant_id)
     if row is None or row["code"] != "ok":
         fits = None if ask.max_tokens is None else affordable_tokens(standing, ask)
         raise refusals.of_verdict(row or {}, admission, standing, fits_tokens=fits)
@@ -202,12 +202,16 @@ def take_over(tenant_id: UUID, call_id: UUID) -> TakenOver | None:
 
 def close(settlement: Settlement) -> Receipt:
     """Settle an open call, once. Repeating it after a lost connection returns the same receipt."""
-    return receipt_of(db.current().call_again(_SETTLE, (as_json(settlement),)))
+    return receipt_of(
+        db.current().call_again(_SETTLE, (as_json(settlement),), tenant_id=settlement.tenant_id)
+    )
 
 
 def correct(settlement: Settlement) -> Receipt:
     """Book the true cost of a call settled before by estimate; known truth is left as it is."""
-    return receipt_of(db.current().call_again(_CORRECT, (as_json(settlement),)))
+    return receipt_of(
+        db.current().call_again(_CORRECT, (as_json(settlement),), tenant_id=settlement.tenant_id)
+    )
 
 
 def settlement(

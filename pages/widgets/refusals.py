@@ -44,6 +44,9 @@ _MANNERS: tuple[tuple[type[errors.Refusal], _Manner], ...] = (
     (errors.ContentRefused, _Manner("The provider declined", ":material/shield:")),
     (errors.ProviderTimedOut, _Manner("No answer in time", _OURS, is_error=True)),
     (errors.ProviderFailed, _Manner("The provider failed", _OURS, is_error=True)),
+    (errors.Busy, _Manner("Too much at once", ":material/hourglass_top:")),
+    (errors.Draining, _Manner("One moment", ":material/hourglass_top:")),
+    (errors.DatabaseAway, _Manner("The database is away", _OURS, is_error=True)),
     (errors.Unavailable, _Manner("Not possible right now", _OURS, is_error=True)),
 )
 _OTHERWISE = _Manner("This was not done", _CALM)

@@ -11,8 +11,6 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core import errors
-
 BLOCK_BYTES = 128 * 1024
 _CANCEL_PATIENCE_S = 2.0
 # One process of the server at a time: the others belong to those who chat. Rows of a large file are put
@@ -40,12 +38,10 @@ class Progress:
 
     @contextmanager
     def reading(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
-        """While this lasts, the connection's query is this file's. A lost one is errors.Unavailable."""
+        """While this lasts, the connection's query is this file's."""
         self._connection = connection
         try:
             yield
-        except psycopg.OperationalError as error:
-            raise errors.Unavailable("The rows could not be read to their end.") from error
         finally:
             with self._lock:  # from here on the connection is somebody else's
                 self._connection = None
