@@ -360,9 +360,10 @@ def _become(connection: psycopg.Connection[Any], role: str, limits: Limits) -> N
     bounds = limits.timeouts() | _SERVER_SIDE
     if limits.transaction_ms and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
         bounds["transaction_timeout"] = str(limits.transaction_ms)
-    shown = sql.SQL(", ").join(
-        sql.SQL("set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
-        for name, value in bounds.items()
+    connection.execute(
+        sql.SQL("; ").join(
+            sql.SQL("set {} = {}").format(sql.Identifier(name), sql.Literal(value))
+            for name, value in bounds.items()
+        )
     )
-    connection.execute(sql.SQL("select {}").format(shown))
     connection.autocommit = before
