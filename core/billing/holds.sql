@@ -1,5 +1,6 @@
--- What a call sets aside and takes: `reserve` and `hold` at admission, `capture` at its end. The gate's
--- verbs call these with the call's row locked; nobody else may.
+-- What a call sets aside and takes: `reserve` and `hold` at admission, `capture` at its end, and
+-- `release_kept` when an uncertain cost became final. The gate's verbs call these with the call's row
+-- locked; nobody else may.
 
 -- Whether the account can set `p_amount` aside: 'ok' (and it is set aside), 'frozen', 'debt' or 'credit'.
 create function reserve(p_tenant uuid, p_amount bigint) returns text
@@ -25,12 +26,19 @@ language sql set search_path = app, verbs, pg_temp as $$
   insert into holds(tenant_id, call_id, amount_nusd) values (p_tenant, p_call, p_amount);
 $$;
 
--- Ends a call's hold of `p_held` with its true cost (0 releases it). The caller settles a call once.
-create function capture(p_tenant uuid, p_call uuid, p_held bigint, p_amount bigint, p_actor text)
+-- Gives back what was kept of a hold beyond the call's end, until its cost was final.
+create function release_kept(p_tenant uuid, p_kept bigint) returns void
+language sql set search_path = app, verbs, pg_temp as $$
+  update accounts set held_nusd = held_nusd - p_kept where tenant_id = p_tenant and p_kept > 0;
+$$;
+
+-- Ends a call's hold with its cost (0 releases it). `p_freed`: the hold, less what is kept until the cost
+-- is final. The caller settles a call once.
+create function capture(p_tenant uuid, p_call uuid, p_freed bigint, p_amount bigint, p_actor text)
 returns void language plpgsql set search_path = app, verbs, pg_temp as $$
 declare a accounts;
 begin
-  update accounts set held_nusd = held_nusd - p_held, posted_nusd = posted_nusd - p_amount,
+  update accounts set held_nusd = held_nusd - p_freed, posted_nusd = posted_nusd - p_amount,
       seq = seq + (p_amount > 0)::int
     where tenant_id = p_tenant returning * into a;
   update holds set state = case when p_amount > 0 then 'captured' else 'released' end,

@@ -111,11 +111,14 @@ where a.frozen and not exists (select from app.claw_backs c where c.tenant_id = 
   and c.kind = 'dispute' and c.counts and c.status not in ('lost', 'won'));
 
 -- name: wallet_held
-select format('tenant %s: held %s, open holds %s', a.tenant_id, a.held_nusd, h.total)
+-- What is held is for a call that runs, or was kept for one whose cost is not final.
+select format('tenant %s: held %s, open holds %s, kept %s', a.tenant_id, a.held_nusd, h.total, k.total)
 from app.accounts a
 cross join lateral (select coalesce(sum(amount_nusd), 0) as total from app.holds
   where tenant_id = a.tenant_id and state = 'open') h
-where a.held_nusd <> h.total;
+cross join lateral (select coalesce(sum(kept_nusd), 0) as total from app.lookups
+  where tenant_id = a.tenant_id) k
+where a.held_nusd <> h.total + k.total;
 
 -- name: hold_capture
 select format('call %s: hold %s captured %s, entries %s of %s', h.call_id, h.state, h.captured_nusd,

@@ -17,6 +17,7 @@ __all__ = [
     "PriceRefused",
     "Terms",
     "affordable_tokens",
+    "answer_usd",
     "cost_usd",
     "parse_terms",
     "read_terms",
@@ -78,6 +79,11 @@ def worst_case_usd(
     per_prompt, fees = _prompt_and_fees(terms, prompt_tokens_guess, inputs, searches)
     per_answer = _dearest_answer_token(terms, prompt_tokens_guess, outputs)
     return prompt_tokens_guess * per_prompt + fees + answer_tokens_max * per_answer
+
+
+def answer_usd(terms: Terms, prompt_tokens: int, answer_tokens: int) -> Decimal:
+    """The most that many tokens of a text can cost as an answer to a prompt of up to this size."""
+    return answer_tokens * _dearest_answer_token(terms, prompt_tokens, ())
 
 
 def affordable_tokens(

@@ -32,8 +32,12 @@ from core.settings import Settings, current
 BATCH = 200
 _AT_ONCE = 8
 _LATENCY_MAX_MS = 2**31 - 1
+_NO_RECORD = "not ready"
 _ASK_AGAIN_S = (1, 3, 10, 60, 600, 3_600)
-_ALARM_AFTER = timedelta(hours=24)
+# A provider that answers, and has no record after an hour, will not have one; one that does not answer
+# gets a day. Then the estimate is final and what was kept for the truth comes back.
+_NO_RECORD_PATIENCE_S = 3_600
+_NO_ANSWER_PATIENCE_S = 86_400
 REAPER = System("reaper")
 
 log = structlog.get_logger(__name__)
@@ -64,7 +68,8 @@ def reap(settings: Settings) -> int:
 
 
 def reconcile(settings: Settings, *, ignore_backoff: bool = False) -> int:
-    """Ask the providers about calls that are not final; returns how many became final."""
+    """Ask the providers about calls that are not final, and make final what none of them told in time;
+    returns how many became final."""
     with db.transaction(REAPER) as session:
         query = select(Lookup).order_by(Lookup.due_at).limit(BATCH)
         if not ignore_backoff:
@@ -77,7 +82,7 @@ def reconcile(settings: Settings, *, ignore_backoff: bool = False) -> int:
             _correct(row.tenant_id, row.call_id, answer.generation)
             final += 1
         else:
-            _ask_later(row, answer.error)
+            final += _give_up_or_ask_later(row, answer.error)
     return final
 
 
@@ -141,8 +146,15 @@ def _correct(tenant_id: UUID, call_id: UUID, generation: Generation) -> None:
     )  # fmt: skip
 
 
-def _ask_later(row: Lookup, error: str | None) -> None:
-    """Note the attempt and when to ask again; an alarm when the truth is a day late."""
+def _give_up_or_ask_later(row: Lookup, error: str | None) -> bool:
+    """Whether the estimate is final now; else the attempt is noted, and when to ask again."""
+    has_answered = error == _NO_RECORD
+    patience_s = _NO_RECORD_PATIENCE_S if has_answered else _NO_ANSWER_PATIENCE_S
+    if gate.give_up(row.tenant_id, row.call_id, patience_s=patience_s):
+        log.warning("reconcile.given_up", call_id=str(row.call_id), error=error)
+        if not has_answered:
+            telemetry.alarm("generation_unknown", call_id=str(row.call_id), provider=row.provider)
+        return True
     wait_s = _ASK_AGAIN_S[min(row.attempts, len(_ASK_AGAIN_S) - 1)]
     with db.transaction(REAPER) as session:
         session.execute(
@@ -153,8 +165,7 @@ def _ask_later(row: Lookup, error: str | None) -> None:
                 due_at=datetime.now(UTC) + timedelta(seconds=wait_s),
             )
         )  # fmt: skip
-    if datetime.now(UTC) - row.opened_at > _ALARM_AFTER:
-        telemetry.alarm("generation_unknown", call_id=str(row.call_id), provider=row.provider)
+    return False
 
 
 def _ask(settings: Settings, wanted: list[tuple[str, str | None]]) -> list[_Asked]:
@@ -186,7 +197,7 @@ async def _ask_one(client: Provider | None, generation_id: str | None) -> _Asked
         found = await client.generation(generation_id)
     except ProviderUnreachable as error:
         return _Asked(None, str(error)[:200])
-    return _Asked(found, None if found else "not ready")
+    return _Asked(found, None if found else _NO_RECORD)
 
 
 @jobs.periodic("* * * * * */5", "chat.reap")

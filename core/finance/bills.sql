@@ -47,10 +47,9 @@ begin
     perform lock_counter(c.tenant_id, c.api_key_id, 'key', c.period);
   end if;
   perform lock_counter(c.tenant_id, c.tenant_id, 'tenant', c.period);
-  perform count_use(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd, false, 0);
+  perform end_lookup(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd);
   perform adjust(c.tenant_id, c.call_id, s.billed_nusd, 'bill:' || e.event_id, p_actor,
     'the provider''s bill');
-  delete from lookups where tenant_id = c.tenant_id and call_id = c.call_id;
 end $$;
 
 -- Gives a settled call that never learned its generation the one on the bill; null when it is no such

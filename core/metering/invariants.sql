@@ -111,6 +111,12 @@ from app.lookups l
 left join app.calls c on c.tenant_id = l.tenant_id and c.call_id = l.call_id
 where c.state is distinct from 'settled';
 
+-- name: lookup_patience
+-- Nobody's money is kept beyond a day for a cost that no provider tells.
+select format('call %s: not final since %s', call_id, opened_at)
+from app.lookups
+where opened_at < clock_timestamp() - interval '26 h';
+
 -- name: partition_missing
 select format('%s usage events lie in the default partition', count(*))
 from app.usage_events where tableoid = to_regclass('app.usage_events_default')

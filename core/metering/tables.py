@@ -247,7 +247,11 @@ class ConversationUse(Base):
 
 
 class Lookup(Base):
-    """A call whose cost is not final yet: asked of the provider until it is known."""
+    """A call whose cost is not final yet: asked of the provider until it is known.
+
+    `kept_nusd` and `kept_tokens` are what it may still cost beyond what was booked: reserved in the
+    wallet and in every counter for as long as this row is there.
+    """
 
     __tablename__ = "lookups"
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -258,7 +262,10 @@ class Lookup(Base):
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_error: Mapped[str | None] = mapped_column(Text)
+    kept_nusd: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    kept_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
     __table_args__ = (
         ForeignKeyConstraint(["tenant_id", "call_id"], [Call.tenant_id, Call.call_id]),
+        CheckConstraint("kept_nusd >= 0 and kept_tokens >= 0", name="kept"),
         Index(None, "due_at"),
     )

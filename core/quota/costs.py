@@ -1,7 +1,9 @@
 """What a finished call cost, and how sure that is: the provider's word, else our price table, else a guess.
 
-The order is fixed: provider > price_table > estimate. A provider that failed and reported no usage is
-charged nothing now and looked up later.
+The order is fixed: provider > price_table > estimate. Without usage an answer that somebody stopped, or
+that broke off after its first token, is charged an estimate of what was sent and delivered. One that
+failed, and one that gave nobody anything, is charged nothing. All of these are looked up where the
+provider named a generation and keeps records of them; else what is charged now is final.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ _NOTHING = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """USD before markup, with the tokens it is for. `needs_lookup`: ask the provider for the truth."""
+    """USD before markup, with the tokens it is for. `needs_lookup`: ask the provider for the truth.
+
+    `delivered_tokens` are guessed and not booked: an answer that failed may be billed all the same.
+    """
 
     usd: Decimal
     source: str
@@ -30,6 +35,7 @@ class Cost:
     cache_write_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
+    delivered_tokens: int = 0
 
 
 def of_answer(
@@ -39,11 +45,12 @@ def of_answer(
     known = keeps_generations and answer.generation_id is not None
     if answer.usage is not None:
         return _of_usage(answer.usage, terms, needs_lookup=known)
-    if answer.outcome == "error" and not answer.has_output:
-        return Cost(_NOTHING, "provider", needs_lookup=False)
-    if answer.outcome == "error" or not answer.has_output:
-        return of_nothing(needs_lookup=known)
-    return of_guess(terms, prompt_tokens_guess, answer.delivered_tokens, needs_lookup=known)
+    if answer.outcome == "stopped" or (answer.has_output and answer.outcome != "error"):
+        return of_guess(terms, prompt_tokens_guess, answer.delivered_tokens, needs_lookup=known)
+    if answer.outcome == "error" and not answer.has_output and not known:
+        return Cost(_NOTHING, "provider", needs_lookup=False)  # refused before anything ran
+    delivered_tokens = answer.delivered_tokens if known else 0
+    return of_nothing(needs_lookup=known, delivered_tokens=delivered_tokens)
 
 
 def of_guess(
@@ -57,9 +64,9 @@ def of_guess(
     )  # fmt: skip
 
 
-def of_nothing(*, needs_lookup: bool) -> Cost:
-    """Nothing was served as far as we know, so nothing is charged until the provider says otherwise."""
-    return Cost(_NOTHING, "estimate", needs_lookup)
+def of_nothing(*, needs_lookup: bool, delivered_tokens: int = 0) -> Cost:
+    """Nothing is to be charged as far as we know, until the provider says otherwise."""
+    return Cost(_NOTHING, "estimate", needs_lookup, delivered_tokens=delivered_tokens)
 
 
 def of_generation(generation: Generation) -> Cost:

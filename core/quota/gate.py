@@ -32,6 +32,10 @@ from core.quota.standing import Standing
 ANSWER_TOKENS_MIN = 256
 _TAKEN_OVER_LEASE_S = 60  # long enough to ask the provider and settle
 _GUESS_SAFETY = 1.3  # of the prompt's tokens, when reserving
+# While a cost is uncertain: guessed answer tokens are at most so many times too few (a token of text
+# that is guessed by four bytes has one at least), and a known price is so much too low.
+_ANSWER_MARGIN = 4
+_PRICE_MARGIN = Decimal("1.25")
 
 Source = Literal["chat", "api", "background"]
 
@@ -64,6 +68,7 @@ class OpenCall:
     markup: Decimal
     max_tokens: int
     prompt_tokens_guess: int
+    tokens_held: int
     hold_nusd: int
     keeps_generations: bool
     deadlines: Deadlines
@@ -104,6 +109,8 @@ class Settlement:
     model_served: str | None
     needs_lookup: bool
     actor: str
+    kept_nusd: int = 0
+    kept_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,7 @@ class Receipt:
 
 _ADMIT = "select * from verbs.admit(jsonb_populate_record(null::verbs.admission, %s))"
 _SETTLE = "select * from verbs.settle(jsonb_populate_record(null::verbs.settlement, %s))"
+_GIVE_UP = "select verbs.give_up_lookup(%s, %s, %s) as final"
 _CORRECT = "select * from verbs.correct(jsonb_populate_record(null::verbs.settlement, %s))"
 
 
@@ -174,8 +182,8 @@ def opened(standing: Standing, admission: Admission) -> OpenCall:
         lease_token=admission.lease_token, source=admission.source, provider=admission.provider,
         model_id=admission.model_id, terms=terms_of(standing), markup=standing.markup,
         max_tokens=admission.answer_tokens_max, prompt_tokens_guess=admission.prompt_tokens_guess,
-        hold_nusd=admission.hold_nusd, keeps_generations=bool(standing.keeps_generations),
-        deadlines=standing.deadlines,
+        tokens_held=admission.tokens_held, hold_nusd=admission.hold_nusd,
+        keeps_generations=bool(standing.keeps_generations), deadlines=standing.deadlines,
     )  # fmt: skip
 
 
@@ -194,7 +202,8 @@ def take_over(tenant_id: UUID, call_id: UUID) -> TakenOver | None:
         lease_token=row["lease_token"], source=row["source"], provider=row["provider"],
         model_id=row["model_requested"], terms=pricing.read_terms(row["terms"]),
         markup=row["markup"], max_tokens=row["answer_tokens_max"],
-        prompt_tokens_guess=row["prompt_tokens_guess"], hold_nusd=row["hold_nusd"],
+        prompt_tokens_guess=row["prompt_tokens_guess"], tokens_held=row["tokens_held"],
+        hold_nusd=row["hold_nusd"],
         keeps_generations=row["keeps_generations"], deadlines=Deadlines(0, 0, 0, 0),
     )  # fmt: skip
     return TakenOver(call, row["generation_id"], row["delivered_tokens"], row["opened_at"])
@@ -205,6 +214,13 @@ def close(settlement: Settlement) -> Receipt:
     return receipt_of(
         db.current().call_again(_SETTLE, (as_json(settlement),), tenant_id=settlement.tenant_id)
     )
+
+
+def give_up(tenant_id: UUID, call_id: UUID, *, patience_s: int) -> bool:
+    """Make a call's estimate final when no provider could correct it for so long; what was kept for
+    it comes back. Whether it became final now."""
+    row = db.current().call(_GIVE_UP, (tenant_id, call_id, patience_s), role=db.JOBS)
+    return row is not None and bool(row["final"])
 
 
 def correct(settlement: Settlement) -> Receipt:
@@ -226,8 +242,10 @@ def settlement(
     model_served: str | None = None,
     actor: str = "system",
 ) -> Settlement:
-    """What to book for a call that ended at this cost. An overrun of the hold raises an alarm."""
+    """What to book for a call that ended at this cost, and what of its hold is kept for what it may
+    turn out to cost. An overrun of the hold raises an alarm."""
     billed = billed_nusd(cost.usd, call.markup)
+    kept_nusd, kept_tokens = _kept(call, cost, billed) if cost.needs_lookup else (0, 0)
     if billed > call.hold_nusd:
         telemetry.alarm(
             "overrun", call_id=str(call.call_id), amount_nusd=billed - call.hold_nusd,
@@ -242,7 +260,21 @@ def settlement(
         list_nusd=ceil_nusd(cost.usd), billed_nusd=billed, cost_source=cost.source,
         latency_ms=latency_ms, first_token_ms=first_token_ms, generation_id=generation_id,
         model_served=model_served, needs_lookup=cost.needs_lookup, actor=actor,
+        kept_nusd=kept_nusd, kept_tokens=kept_tokens,
     )  # fmt: skip
+
+
+def _kept(call: OpenCall, cost: Cost, billed: int) -> tuple[int, int]:
+    """What a call may cost beyond what is booked, in nano-USD and tokens: its hold without the part of
+    the answer that cannot have been written."""
+    delivered = max(cost.completion_tokens, cost.delivered_tokens)
+    answer = min(call.max_tokens, delivered * _ANSWER_MARGIN + ANSWER_TOKENS_MIN)
+    unused = call.max_tokens - answer
+    prompt = call.tokens_held - call.max_tokens
+    unused_nusd = billed_nusd(pricing.answer_usd(call.terms, prompt, unused), call.markup)
+    possible_nusd = max(call.hold_nusd - unused_nusd, math.ceil(billed * _PRICE_MARGIN))
+    booked_tokens = cost.prompt_tokens + cost.completion_tokens
+    return possible_nusd - billed, max(0, prompt + answer - booked_tokens)
 
 
 def terms_of(standing: Standing) -> Terms:

@@ -235,7 +235,7 @@ create type settlement as (
   prompt_tokens bigint, cached_tokens bigint, cache_write_tokens bigint, completion_tokens bigint,
   reasoning_tokens bigint, provider_cost_usd numeric, list_nusd bigint, billed_nusd bigint,
   cost_source text, latency_ms int, first_token_ms int, generation_id text, model_served text,
-  needs_lookup boolean, actor text);
+  needs_lookup boolean, actor text, kept_nusd bigint, kept_tokens bigint);
 
 -- What was booked for a call. `code`: 'ok' now, 'settled' before, 'stale' when the lease is another's.
 -- `generation_known`: another call named the same generation before, which no provider should let be.
@@ -275,18 +275,29 @@ begin
   return e;
 end $$;
 
--- Moves a call's reservation (or a correction: nothing held) into what its subjects used.
-create function count_use(c calls, p_tokens bigint, p_nusd bigint, p_held boolean, p_messages int)
+-- Adds to what a call's subjects used (a correction: takes from it), and frees what was reserved for it.
+create function count_use(c calls, p_tokens bigint, p_nusd bigint, p_tokens_freed bigint,
+  p_nusd_freed bigint, p_messages int)
 returns void language plpgsql set search_path = app, verbs, pg_temp as $$
 declare subject uuid;
 begin
   foreach subject in array array_remove(array[c.user_id, c.api_key_id, c.tenant_id], null) loop
     update counters set tokens = tokens + p_tokens, spent_nusd = spent_nusd + p_nusd,
-        tokens_held = tokens_held - case when p_held then c.tokens_held else 0 end,
-        held_nusd = held_nusd - case when p_held then c.hold_nusd else 0 end,
+        tokens_held = tokens_held - p_tokens_freed, held_nusd = held_nusd - p_nusd_freed,
         messages = messages + p_messages
       where tenant_id = c.tenant_id and subject_id = subject and period = c.period;
   end loop;
+end $$;
+
+-- Ends the wait for a call's truth: its use changes by so much (tokens, money), and what was kept until
+-- now for what it might cost comes back. Callers hold the call's lock.
+create function end_lookup(c calls, p_tokens bigint, p_nusd bigint) returns void
+language plpgsql set search_path = app, verbs, pg_temp as $$
+declare l lookups;
+begin
+  delete from lookups where tenant_id = c.tenant_id and call_id = c.call_id returning * into l;
+  perform count_use(c, p_tokens, p_nusd, coalesce(l.kept_tokens, 0), coalesce(l.kept_nusd, 0), 0);
+  perform release_kept(c.tenant_id, l.kept_nusd);
 end $$;
 
 create function settle(s settlement) returns receipt
@@ -306,22 +317,25 @@ begin
       else row('stale', null, null, null, null, false)::receipt end;
   end if;
   s.generation_id := c.generation_id;
+  s.needs_lookup := s.needs_lookup and s.generation_id is not null;
+  s.kept_nusd := case when s.needs_lookup then coalesce(s.kept_nusd, 0) else 0 end;
+  s.kept_tokens := case when s.needs_lookup then coalesce(s.kept_tokens, 0) else 0 end;
   e := event_of(c, s, 'call');
   perform add_to_day(e, 1, (s.outcome in ('error', 'timeout'))::int);
-  perform count_use(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd, true,
-    case when s.gave_output then 0 else -1 end);
-  perform capture(s.tenant_id, s.call_id, c.hold_nusd, s.billed_nusd, s.actor);
+  perform count_use(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd,
+    c.tokens_held - s.kept_tokens, c.hold_nusd - s.kept_nusd, case when s.gave_output then 0 else -1 end);
+  perform capture(s.tenant_id, s.call_id, c.hold_nusd - s.kept_nusd, s.billed_nusd, s.actor);
   if s.generation_id is not null then
     insert into generations(generation_id, tenant_id, call_id)
       values (s.generation_id, s.tenant_id, s.call_id) on conflict do nothing;
     known := not found;
     if s.needs_lookup then
-      insert into lookups(tenant_id, call_id, provider, generation_id, due_at)
-        values (s.tenant_id, s.call_id, c.provider, s.generation_id, clock_timestamp() + interval '1 s');
+      insert into lookups(tenant_id, call_id, provider, generation_id, due_at, kept_nusd, kept_tokens)
+        values (s.tenant_id, s.call_id, c.provider, s.generation_id, clock_timestamp() + interval '1 s',
+          s.kept_nusd, s.kept_tokens);
     end if;
   end if;
-  return row('ok', s.list_nusd, s.billed_nusd, s.cost_source,
-    s.generation_id is null or not s.needs_lookup, known)::receipt;
+  return row('ok', s.list_nusd, s.billed_nusd, s.cost_source, not s.needs_lookup, known)::receipt;
 end $$;
 
 -- Books the truth about a settled call, once: an adjustment event with the differences, and the money.
@@ -357,12 +371,25 @@ begin
   s.model_served := had.model_served;  -- counted where the call was
   e := event_of(c, s, 'adjustment');
   perform add_to_day(e, 0, 0);
-  perform count_use(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd, false, 0);
+  perform end_lookup(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd);
   perform adjust(s.tenant_id, s.call_id, s.billed_nusd, 'adjust:' || s.call_id, s.actor,
     'true cost of the call');
-  delete from lookups where tenant_id = s.tenant_id and call_id = s.call_id;
   return receipt_of(s.tenant_id, s.call_id, 'ok');
 end $$;
 
-grant execute on function resolve, admit, settle, correct to app_rw, app_jobs;
-grant execute on function limit_names, limits_of to app_rw, app_jobs;
+-- Makes an estimate final that nobody could correct for so long; true when it became final now.
+create function give_up_lookup(p_tenant uuid, p_call uuid, p_patience_s int) returns boolean
+language plpgsql security definer set search_path = app, verbs, pg_temp as $$
+declare c calls;
+begin
+  perform set_config('app.tenant_id', p_tenant::text, true);
+  select * into strict c from calls where tenant_id = p_tenant and call_id = p_call for update;
+  perform from lookups where tenant_id = p_tenant and call_id = p_call
+    and opened_at < clock_timestamp() - make_interval(secs => p_patience_s);
+  if not found then return false; end if;
+  perform end_lookup(c, 0, 0);
+  return true;
+end $$;
+
+grant execute on function resolve, admit, settle, correct, limit_names, limits_of to app_rw, app_jobs;
+grant execute on function give_up_lookup to app_jobs;

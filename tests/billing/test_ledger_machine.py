@@ -48,6 +48,7 @@ class Guessed:
 
     call: OpenCall
     billed: int
+    kept: int
 
 
 def _cost(amount: int, source: str) -> Cost:
@@ -121,17 +122,26 @@ class LedgerMachine(RuleBasedStateMachine):
             "nothing": 0, "less": part % call.hold_nusd, "equal": call.hold_nusd,
             "more": call.hold_nusd + part,
         }[how]  # fmt: skip
+        settlement = gate.settlement(
+            call, _cost(amount, "estimate" if guessed else "provider"), outcome="ok",
+            gave_output=amount > 0, latency_ms=1, generation_id=f"gen-{call.call_id}",
+        )  # fmt: skip
         for _ in range(1 + again):
-            gate.close(
-                gate.settlement(
-                    call, _cost(amount, "estimate" if guessed else "provider"), outcome="ok",
-                    gave_output=amount > 0, latency_ms=1, generation_id=f"gen-{call.call_id}",
-                )
-            )  # fmt: skip
-        self.model.held -= call.hold_nusd
+            gate.close(settlement)
+        assert (settlement.kept_nusd > 0) == guessed
+        self.model.held += settlement.kept_nusd - call.hold_nusd
         self.model.spend(amount)
         if guessed:
-            self.guessed.append(Guessed(call, amount))
+            self.guessed.append(Guessed(call, amount, settlement.kept_nusd))
+
+    @precondition(lambda self: self.guessed)
+    @rule(pick=PICK, again=st.booleans())
+    def give_up(self, pick: int, again: bool) -> None:
+        guess = self.guessed.pop(pick % len(self.guessed))
+        for number in range(1 + again):
+            gave_up = gate.give_up(self.tenant, guess.call.call_id, patience_s=0)
+            assert gave_up == (number == 0)
+        self.model.held -= guess.kept
 
     @precondition(lambda self: self.guessed)
     @rule(pick=PICK, truth=st.integers(0, 8_000_000), again=st.booleans())
@@ -144,6 +154,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     latency_ms=0,
                 )
             )  # fmt: skip
+        self.model.held -= guess.kept
         if truth >= guess.billed:
             self.model.spend(truth - guess.billed)
         else:
@@ -307,6 +318,8 @@ class LedgerMachine(RuleBasedStateMachine):
         elif step == "capture" and self.open_calls:
             how = dice.choice(["nothing", "less", "equal", "more"])
             self.capture(pick=pick, how=how, part=4 * part, guessed=part % 3 > 0, again=again)
+        elif step == "adjust" and self.guessed and part % 4 == 0:
+            self.give_up(pick=pick, again=again)
         elif step == "adjust" and self.guessed:
             self.adjust(pick=pick, truth=dice.choice([0, amount]), again=again)
         elif step == "revoke":

@@ -31,7 +31,9 @@ _SOUND = text(
       a.receivable_nusd = coalesce((select sum(amount_nusd) from app.dues where tenant_id = :tenant), 0)
         as receivable_is_the_dues,
       a.held_nusd = coalesce((select sum(amount_nusd) from app.holds
-        where tenant_id = :tenant and state = 'open'), 0) as held_is_the_holds,
+        where tenant_id = :tenant and state = 'open'), 0)
+        + coalesce((select sum(kept_nusd) from app.lookups where tenant_id = :tenant), 0)
+        as held_is_the_holds_and_what_is_kept,
       not exists (select from l where consumed_nusd <> used) as consumed_is_the_uses,
       not exists (select from l where clawed_back not between revoked_nusd and granted_nusd)
         as clawed_back_within_the_grant,

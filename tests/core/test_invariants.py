@@ -147,6 +147,7 @@ FAULTS = [
         "insert into app.lookups(tenant_id, call_id, provider, generation_id)"
         " select tenant_id, call_id, provider, 'gen-x' from app.calls where state = 'open'",
     ),
+    ("lookup_patience", "update app.lookups set opened_at = now() - interval '27 h'"),
     (
         "partition_missing",
         f"do $$ begin execute 'drop table app.usage_events_' || {_NEXT_MONTH}; end $$",
@@ -222,6 +223,8 @@ FAULTS = [
     ("meter_span", f"insert into app.meter_spans(tenant_id, after_seq) values ({_TENANT}, 0)"),
     ("meter_span", "update app.accounts set floor_nusd = -5 where floor_nusd = 0"),
     ("wallet_held", "update app.accounts set held_nusd = held_nusd + 1"),
+    ("wallet_held", "update app.lookups set kept_nusd = kept_nusd - 1"),
+    ("wallet_held", "delete from app.lookups"),
     (
         "hold_capture",
         "update app.holds set captured_nusd = captured_nusd + 1 where state = 'captured'",
@@ -242,6 +245,7 @@ FAULTS = [
     ("counter", "update app.counters set spent_nusd = spent_nusd + 1 where scope = 'tenant'"),
     ("counter", "update app.counters set held_nusd = held_nusd + 1"),
     ("counter", "update app.counters set tokens_held = tokens_held + 1"),
+    ("counter", "update app.lookups set kept_tokens = kept_tokens + 1"),
     ("counter", "delete from app.counters"),
     ("call_period", "update app.calls set period = period - 40"),
     (
