@@ -205,7 +205,9 @@ def event_of(call_id: str) -> Any:
 
 def wallet(place: Place) -> Any:
     return rows(
-        "select posted_nusd, held_nusd, debt_nusd from app.accounts where tenant_id = :t",
+        "select posted_nusd, held_nusd, debt_nusd, (select coalesce(sum(kept_nusd), 0)::bigint from"
+        " app.lookups l where l.tenant_id = a.tenant_id) as kept_nusd"
+        " from app.accounts a where tenant_id = :t",
         t=place.tenant_id,
     )[0]
 

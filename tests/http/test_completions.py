@@ -80,7 +80,9 @@ def test_a_streamed_answer_comes_out_as_expected(service: Service, model: str, n
     if "finish_reason" in said:
         assert answer.finish_reason == said["finish_reason"]
     check_books(call_id, name)
-    assert wallet(client.place).held_nusd == 0
+    after = wallet(client.place)
+    assert after.held_nusd == after.kept_nusd
+    assert (after.kept_nusd > 0) is not event_of(call_id).final
 
 
 @pytest.mark.parametrize("name", CHATS)
