@@ -29,6 +29,12 @@ _COLLECT_EVERY_S = 60.0
 _WARM_AFTER_S = 1.0  # the first visitor comes before what the second will need
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _CHATTY = ("uvicorn", "streamlit", "websockets")
+# What these say below their level is news to nobody: that the server started (we say it ourselves),
+# and that a component was declared while pages were imported ahead of their first visitor.
+_LEVELS = {
+    "uvicorn.error": logging.WARNING,
+    "streamlit.runtime.scriptrunner_utils.script_run_context": logging.ERROR,
+}
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +122,7 @@ def adopt_loggers() -> None:
             logger = logging.getLogger(name)
             logger.handlers.clear()
             logger.propagate = True
+            logger.setLevel(_LEVELS.get(name, logger.level))
 
 
 async def keep_memory_tidy(warm: Sequence[str]) -> None:

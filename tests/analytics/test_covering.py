@@ -41,9 +41,14 @@ QUESTIONS: dict[str, Question] = {
 
 @pytest.fixture(scope="module")
 def asked(database_url: str, database: object) -> tuple[Principal, Selection]:
-    """Somebody with a call, in a month whose pages vacuum has seen."""
-    who = make_place().who
-    use(who, make_model(), conversation_id=None)
+    """Somebody with calls, in months whose pages vacuum has seen.
+
+    One call on each day of the period: on the first of a month it lies in two partitions, and one
+    without a page is planned otherwise.
+    """
+    who, model = make_place().who, make_model()
+    use(who, model, conversation_id=None)
+    use(who, model, days_ago=1, conversation_id=None)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("checkpoint")  # a commit not yet on disk is not yet there for everybody
         connection.execute("vacuum analyze app.usage_events")
