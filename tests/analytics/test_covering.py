@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import psycopg
@@ -41,19 +41,18 @@ QUESTIONS: dict[str, Question] = {
 
 @pytest.fixture(scope="module")
 def asked(database_url: str, database: object) -> tuple[Principal, Selection]:
-    """Somebody with calls, in months whose pages vacuum has seen.
+    """Somebody with a call today, in a month whose pages vacuum has seen.
 
-    One call on each day of the period: on the first of a month it lies in two partitions, and one
-    without a page is planned otherwise.
+    A single day of UTC is always in one partition: the neighbour's, nearly empty on most days of the
+    suite, is planned by its own few pages.
     """
-    who, model = make_place().who, make_model()
-    use(who, model, conversation_id=None)
-    use(who, model, days_ago=1, conversation_id=None)
+    who = make_place().who
+    use(who, make_model(), conversation_id=None)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("checkpoint")  # a commit not yet on disk is not yet there for everybody
         connection.execute("vacuum analyze app.usage_events")
     today = datetime.now(UTC).date()
-    return who, Selection(Period(today - timedelta(days=1), today + timedelta(days=1)))
+    return who, Selection(Period(today, today))
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
