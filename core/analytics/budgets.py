@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.identity.access import Actor, Principal, Role
-from core.identity.limits import LimitName
+from core.identity.limits import LimitName, percent_used
 from core.periods import Period, month_of
 
 Scope = Literal["user", "tenant"]
@@ -33,6 +33,16 @@ class LimitUse:
     def counted(self) -> int:
         """What the gate counts against the maximum."""
         return self.used + self.held
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether more is counted than it allows."""
+        return self.maximum is not None and self.counted > self.maximum
+
+    @property
+    def percent(self) -> int | None:
+        """How much of it is used; None where it is unlimited."""
+        return None if self.maximum is None else percent_used(self.counted, self.maximum)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,11 @@ class Outlook:
     last_month: Cumulative
 
     @property
+    def is_over(self) -> bool:
+        """Whether more than the budget is spent already."""
+        return self.budget_nusd is not None and self.spent_nusd > self.budget_nusd
+
+    @property
     def on_track(self) -> bool | None:
         """Whether the month ends within its budget if the use goes on like this; None: not known."""
         if self.budget_nusd is None or self.forecast_nusd is None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from core.identity import members
 from core.identity.access import Principal, Role, require
+from core.identity.limits import percent_used
 from core.periods import Period
 
 TREND_DAYS = 14
@@ -18,7 +19,8 @@ TREND_DAYS = 14
 
 @dataclass(frozen=True, slots=True)
 class PersonRow:
-    """One person's part of a period, and of this month's budget where they have one.
+    """One person's part of a period, and of this month's budget where they have one: `month_nusd` is
+    what the gate counts against it.
 
     `trend_nusd` is the cost of each of the period's last TREND_DAYS days.
     """
@@ -33,6 +35,13 @@ class PersonRow:
     month_nusd: int
     budget_nusd: int | None
     trend_nusd: tuple[int, ...]
+
+    @property
+    def budget_percent(self) -> int | None:
+        """How much of this month's budget is used; None without one."""
+        if self.budget_nusd is None:
+            return None
+        return percent_used(self.month_nusd, self.budget_nusd)
 
 
 def of_period(session: Session, who: Principal, period: Period) -> tuple[PersonRow, ...]:
@@ -64,7 +73,7 @@ by_model as (
   from app.usage_daily where day between :first and :last
   group by user_id, model order by user_id, sum(billed_nusd) desc, sum(requests) desc, model)
 select used.user_id, used.requests, used.tokens, used.cost_nusd, by_model.model as top_model,
-  coalesce(month.spent_nusd, 0) as month_nusd,
+  coalesce(month.spent_nusd + month.held_nusd, 0) as month_nusd,
   case when o.limit_name is not null then o.maximum else d.maximum end as budget_nusd,
   trend.costs as trend_nusd
 from used

@@ -58,6 +58,11 @@ class State(StrEnum):
     REACHED = "reached"
 
 
+def percent_used(counted: int, maximum: int) -> int:
+    """How much of a limit is used, in whole percent rounded down, over 100 too; of nothing all is."""
+    return counted * 100 // maximum if maximum else 100
+
+
 @dataclass(frozen=True, slots=True)
 class LimitUse:
     """One limit of one subject, and what counts against it: `used` is settled, `held` by calls that
@@ -90,8 +95,18 @@ class LimitUse:
             return State.FREE
         if self.counted >= self.maximum:
             return State.REACHED
-        near = self.counted * 100 >= self.maximum * _NEAR_PERCENT
+        near = percent_used(self.counted, self.maximum) >= _NEAR_PERCENT
         return State.NEAR if near else State.FREE
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether more is counted than it allows."""
+        return self.maximum is not None and self.counted > self.maximum
+
+    @property
+    def percent(self) -> int | None:
+        """How much of it is used; None where it is unlimited."""
+        return None if self.maximum is None else percent_used(self.counted, self.maximum)
 
 
 def overview(session: Session, who: Actor, tenant_id: UUID) -> tuple[LimitUse, ...]:

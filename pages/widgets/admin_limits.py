@@ -14,7 +14,7 @@ from core.identity import limits
 from core.identity.access import Operator, Principal
 from core.identity.limits import LimitName, LimitUse, State, Subject
 from core.money import parse_usd, show
-from pages.widgets import acts, shown
+from pages.widgets import acts, over_bar, shown
 
 _TITLES = {
     LimitName.MONTHLY_NUSD: "Spend a month (USD)",
@@ -67,16 +67,18 @@ def _table(found: list[LimitUse]) -> None:
         st.caption("No limit applies to any of them; what is set for one shows here.")
         return
     column = st.column_config
+    within, over = over_bar.colors([None if u.percent is None else u.percent / 100 for u in found])
     st.dataframe(
         pd.DataFrame(
             {
                 "of": [_named(use) for use in found],
                 "limit": [_TITLES[use.name] for use in found],
-                "state": [_STATES[use.state] for use in found],
+                "state": ["Passed" if use.is_passed else _STATES[use.state] for use in found],
                 "used": [_said(use.name, use.used) for use in found],
                 "held": [_said(use.name, use.held) for use in found],
                 "maximum": [_maximum_said(use) for use in found],
-                "share": [_share(use) for use in found],
+                "share": within,
+                "over": over,
                 "source": ["set here" if use.is_set else "plan" for use in found],
                 "resets": [shown.moment(use.resets_at) for use in found],
             }
@@ -86,9 +88,14 @@ def _table(found: list[LimitUse]) -> None:
         column_config={
             "of": column.TextColumn("Of", pinned=True), "limit": "Limit", "state": "State",
             "used": column.TextColumn("Used", alignment="right"),
-            "held": column.TextColumn("Held", alignment="right", help="By calls that run now"),
+            "held": column.TextColumn(
+                "Reserved", alignment="right", help="For calls whose cost may still change"
+            ),
             "maximum": column.TextColumn("At most", alignment="right"),
-            "share": column.ProgressColumn("Share", format="percent", min_value=0, max_value=1),
+            "share": column.ProgressColumn("Used", format="percent", min_value=0, max_value=1),
+            "over": column.ProgressColumn(
+                "Passed", format="percent", min_value=0, max_value=1, color="red"
+            ) if any(over) else None,
             "source": "From", "resets": "Resets",
         },
     )  # fmt: skip
@@ -96,13 +103,6 @@ def _table(found: list[LimitUse]) -> None:
 
 def _named(use: LimitUse) -> str:
     return f"{use.label} ({use.owner})" if use.owner else use.label
-
-
-def _share(use: LimitUse) -> float | None:
-    """The part that is used, cut at a whole: a bar has no more."""
-    if use.maximum is None:
-        return None
-    return min(1.0, use.counted / use.maximum) if use.maximum else 1.0
 
 
 def _maximum_said(use: LimitUse) -> str:

@@ -145,7 +145,9 @@ def _state(row: TenantRow) -> str:
     if row.status != "active":
         return "Suspended"
     used = row.limit_percent or 0
-    if used >= _FULL_PERCENT:
+    if used > _FULL_PERCENT:
+        return "Over its limit"
+    if used == _FULL_PERCENT:
         return "At its limit"
     return "Near its limit" if used >= _NEARLY_PERCENT else "Active"
 

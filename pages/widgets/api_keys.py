@@ -17,6 +17,7 @@ from core.analytics.budgets import KeyUse
 from core.identity import keys
 from core.identity.access import Operator, Principal, Scope, SignedIn
 from core.identity.keys import IssuedKey, Key
+from core.identity.limits import percent_used
 from core.money import parse_usd, show
 from pages.widgets import acts, fragments, shown
 from pages.widgets import session as tab
@@ -116,7 +117,7 @@ def table(rows: Sequence[Key], uses: Mapping[UUID, KeyUse], owners: Mapping[UUID
             "name": [row.name for row, _ in found],
             "owner": [owners.get(row.user_id, "") for row, _ in found],
             "prefix": [f"{row.prefix}…" for row, _ in found],
-            "state": [_state(row) for row, _ in found],
+            "state": [_state_beside(row, use) for row, use in found],
             "spent": [show(use.spent_nusd) for _, use in found],
             "budget": [_budget(row) for row, _ in found],
             "center": [row.cost_center or shown.NONE for row, _ in found],
@@ -178,6 +179,14 @@ def _state(row: Key) -> str:
     if row.expires_at is not None and row.expires_at <= datetime.now(UTC):
         return "Expired"
     return "Active"
+
+
+def _state_beside(row: Key, use: KeyUse) -> str:
+    """Its state; of one that works, also that its budget does not let it any more."""
+    state = _state(row)
+    if state != "Active" or row.budget_nusd is None or use.spent_nusd < row.budget_nusd:
+        return state
+    return f"Budget used: {percent_used(use.spent_nusd, row.budget_nusd):,} %"
 
 
 def _budget(row: Key) -> str:

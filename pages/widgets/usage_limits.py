@@ -8,7 +8,7 @@ from core.analytics import budgets
 from core.analytics.budgets import LimitUse
 from core.identity.access import SignedIn
 from core.identity.limits import LimitName
-from pages.widgets import cached, fragments, shown
+from pages.widgets import cached, fragments, over_bar, shown
 from pages.widgets.text import plain
 
 _TITLES = {
@@ -30,7 +30,7 @@ def draw(found: SignedIn) -> None:
         limited = [use for use in month.uses if use.maximum is not None]
         with st.grid(3, min_column_width=_SMALLEST_PX, gap="medium"):
             for use in limited:
-                st.progress(_part(use), text=_sentence(use))
+                _bar(use)
         if not limited:
             st.markdown("No monthly limits are set.")
         rates = [
@@ -43,16 +43,24 @@ def draw(found: SignedIn) -> None:
         st.caption(f"{resets} ({plain(who.time_zone)}).{rate}")
 
 
+def _bar(use: LimitUse) -> None:
+    """How much of a limit is used; one that was passed is red, and says by how much."""
+    if use.is_passed:
+        over_bar.draw(_sentence(use), key=f"over_{use.scope}_{use.name}")
+    else:
+        st.progress(min(100, use.percent or 0), text=_sentence(use))
+
+
 def _sentence(use: LimitUse) -> str:
     whose = {"user": "Your", "tenant": "Team"}[use.scope]
     number = shown.usd if use.name is LimitName.MONTHLY_NUSD else "{:,}".format
-    held = f", {number(use.held)} of it held by running calls" if use.held else ""
+    held = f", {number(use.held)} of it reserved" if use.held else ""
+    if use.is_passed:
+        return (
+            f"{whose} {_TITLES[use.name]}: {number(use.counted)}, {use.percent:,} % of"
+            f" {number(use.maximum or 0)}{held}"
+        )
     return (
         f"{whose} {_TITLES[use.name]}: {number(use.counted)} of {number(use.maximum or 0)}"
-        f" ({_part(use):.0%}){held}"
+        f" ({use.percent}%){held}"
     )
-
-
-def _part(use: LimitUse) -> float:
-    """How much of a limit is used, from 0 to 1; a limit of nothing is all used."""
-    return min(1.0, max(0.0, use.counted / use.maximum)) if use.maximum else 1.0

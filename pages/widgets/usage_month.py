@@ -12,6 +12,7 @@ from core.analytics import budgets, outlook
 from core.analytics.charts import months
 from core.analytics.outlook import FIRST_DAY, METHOD, Outlook
 from core.analytics.selection import Selection
+from core.identity.limits import percent_used
 from core.periods import Period, month_of
 from pages.widgets import cached, shown, usage_chart
 from pages.widgets.usage_address import Rest
@@ -95,6 +96,9 @@ def _state(found: Outlook) -> None:
     line.markdown(" · ".join(parts), width="stretch")
     if found.budget_nusd is None:
         line.badge("No budget set", color="gray")
+    elif found.is_over:
+        used = percent_used(found.spent_nusd, found.budget_nusd)
+        line.badge(f"Over budget: {used:,} % spent", icon=":material/error:", color="red")
     elif found.on_track is not None:
         over = not found.on_track
         line.badge(

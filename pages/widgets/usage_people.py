@@ -10,7 +10,7 @@ from core.analytics.charts.parts import dollars
 from core.analytics.people import PersonRow
 from core.identity.access import SignedIn
 from core.periods import Period
-from pages.widgets import cached, fragments, usage_chart
+from pages.widgets import cached, fragments, over_bar, usage_chart
 from pages.widgets.text import plain
 from pages.widgets.usage_view import days
 
@@ -31,10 +31,12 @@ def draw(found: SignedIn, period: Period) -> None:
 
 def _table(rows: tuple[PersonRow, ...]) -> None:
     budgets = any(row.budget_nusd is not None for row in rows)
-    columns = ["member", "email", "cost", "used", "trend", "requests", "model"]
+    columns = ["member", "email", "cost", "used", "over", "trend", "requests", "model"]
+    over = any((row.budget_percent or 0) > 100 for row in rows)
+    hidden = (set() if budgets else {"used"}) | (set() if over else {"over"})
     st.dataframe(
         _frame(rows), hide_index=True, key="members", height="content" if len(rows) < 15 else 520,
-        column_order=[column for column in columns if budgets or column != "used"],
+        column_order=[column for column in columns if column not in hidden],
         alt="Cost, requests and costliest model of each member",
         column_config={
             "member": st.column_config.TextColumn("Member", pinned=True),
@@ -42,6 +44,9 @@ def _table(rows: tuple[PersonRow, ...]) -> None:
             "cost": st.column_config.NumberColumn("Cost", format="$%.4f"),
             "used": st.column_config.ProgressColumn(
                 "Budget used this month", format="percent", min_value=0, max_value=1
+            ),
+            "over": st.column_config.ProgressColumn(
+                "Over budget", format="percent", min_value=0, max_value=1, color="red"
             ),
             "trend": st.column_config.AreaChartColumn("Last 14 days", y_min=0),
             "requests": st.column_config.NumberColumn("Requests", format="localized"),
@@ -51,20 +56,17 @@ def _table(rows: tuple[PersonRow, ...]) -> None:
 
 
 def _frame(rows: tuple[PersonRow, ...]) -> pd.DataFrame:
+    percents = [row.budget_percent for row in rows]
+    used, over = over_bar.colors([None if part is None else part / 100 for part in percents])
     return pd.DataFrame(
         {
             "member": [row.name for row in rows],
             "email": [row.email for row in rows],
             "cost": [dollars(row.cost_nusd) for row in rows],
-            "used": [_used(row) for row in rows],
+            "used": used,
+            "over": over,
             "trend": [[dollars(day) for day in row.trend_nusd] for row in rows],
             "requests": [row.requests for row in rows],
             "model": [row.top_model for row in rows],
         }
     )
-
-
-def _used(row: PersonRow) -> float | None:
-    if row.budget_nusd is None:
-        return None
-    return row.month_nusd / row.budget_nusd if row.budget_nusd else 1.0

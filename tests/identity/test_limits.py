@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import db, errors
+from core.analytics import budgets
 from core.identity import keys, limits
 from core.identity.access import Actor, Principal, Role
 from core.identity.limits import LimitName, Limits, LimitUse, State, Subject
@@ -333,3 +334,18 @@ def test_a_limit_is_near_from_eighty_percent(
     row = LimitUse(Subject.USER, uuid4(), "", "", LimitName.MONTHLY_TOKENS, maximum, False, used,
                    held, None)  # fmt: skip
     assert row.state is state
+
+
+@pytest.mark.parametrize(
+    ("used", "maximum", "percent", "is_passed"),
+    [(443, 100, 443, True), (1_001, 1_000, 100, True), (100, 100, 100, False), (0, 0, 100, False),
+     (999, 1_000, 99, False), (5, None, None, False)],
+)  # fmt: skip
+def test_a_limit_says_how_much_of_it_is_used_also_beyond_all(
+    used: int, maximum: int | None, percent: int | None, is_passed: bool
+) -> None:
+    mine = LimitUse(Subject.USER, uuid4(), "", "", LimitName.MONTHLY_NUSD, maximum, False, used, 0,
+                    None)  # fmt: skip
+    theirs = budgets.LimitUse("user", LimitName.MONTHLY_NUSD, used, 0, maximum)
+    for limit in (mine, theirs):
+        assert (limit.percent, limit.is_passed) == (percent, is_passed)

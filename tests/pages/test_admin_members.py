@@ -203,6 +203,14 @@ def test_limits_show_their_use_and_are_changed(team: Team) -> None:
         r for r in _table(app, "held") if (r["of"], r["source"]) == (colleague.email, "set here")
     )
     assert (row["used"], row["maximum"], row["state"]) == ("$0.2500", "$0.3000", "80 % reached")
+    with db.transaction(SYSTEM) as session:
+        place = (Subject.USER, user_id, LimitName.MONTHLY_NUSD)
+        limits.set_limit(session, SYSTEM, tenant_id, *place, 100_000_000)
+    app.run()
+    row = next(
+        r for r in _table(app, "held") if (r["of"], r["source"]) == (colleague.email, "set here")
+    )
+    assert (row["state"], row["over"]) == ("Passed", 2.5)
     app.segmented_control(whose).set_value(Subject.KEY).run()
     assert [r["of"] for r in _table(app, "held") if r["source"] == "set here"] == [
         f"ci ({colleague.email})"

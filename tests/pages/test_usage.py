@@ -19,6 +19,8 @@ from core.identity import zones
 from core.identity.access import Role
 from core.identity.limits import LimitName, Subject, set_limit
 from core.money import NANO_PER_USD, exact, show
+from core.quota import gate, standing
+from core.quota.gate import Ask
 from tests.analytics.using import correct, cost_of, use
 from tests.factories import TESTS, make_model
 from tests.pages.conftest import Person
@@ -455,6 +457,50 @@ def test_the_quota_says_what_is_used_and_when_it_starts_anew(person: Make, open_
     assert "Team spend: \\$0.9000 of \\$1.80 (50%)" in bars
     assert "Starts anew on" in said(app)
     assert "\\$0.9000 of \\$1.80 spent" in said(app)
+
+
+@pytest.fixture
+def passed(person: Make) -> Person:
+    """An admin whose team and own budgets were used to 443 %."""
+    who = person(Role.ADMIN, plan="enterprise", credit_nusd=10_000_000_000)
+    tenant_id, user_id = who.principal.tenant_id, who.principal.user_id
+    use(who.principal, make_model(), "4.43")
+    with db.transaction(TESTS) as session:
+        for subject, subject_id in ((Subject.TENANT, tenant_id), (Subject.USER, user_id)):
+            set_limit(
+                session, TESTS, tenant_id, subject, subject_id, LimitName.MONTHLY_NUSD,
+                1_000_000_000,
+            )  # fmt: skip
+    return who
+
+
+def test_a_limit_that_was_passed_is_red_and_says_by_how_much(
+    passed: Person, open_page: Open
+) -> None:
+    app = open_page(passed, "usage.py")
+    words = said(app)
+    for whose in ("Your", "Team"):
+        assert f":red[:material/error:] {whose} spend: \\$4.43, 443 % of \\$1.00" in words
+    assert not [bar for bar in app.get("progress") if "spend" in bar.proto.text]
+    assert "Over budget: 443 % spent" in words
+    (row,) = rows_of(app, "members")
+    assert (row["used"], row["over"]) == (None, 4.43)
+
+
+def test_what_running_calls_reserve_counts_against_a_persons_budget(
+    person: Make, open_page: Open
+) -> None:
+    who = person(Role.ADMIN, plan="enterprise", credit_nusd=10_000_000_000)
+    model = make_model()
+    use(who.principal, model, "0.5")
+    call = gate.open_call(standing.of_member(who.principal, model), Ask("chat", "test", 10))
+    with db.transaction(TESTS) as session:
+        set_limit(
+            session, TESTS, who.principal.tenant_id, Subject.USER, who.principal.user_id,
+            LimitName.MONTHLY_NUSD, 1_000_000_000,
+        )  # fmt: skip
+    (row,) = rows_of(open_page(who, "usage.py"), "members")
+    assert row["used"] == (500_000_000 + call.hold_nusd) // 10_000_000 / 100
 
 
 def test_a_filter_narrows_cards_charts_and_rows_alike(team: Team, open_page: Open) -> None:
