@@ -42,7 +42,9 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
     if st.get_option("runner.postScriptGC") is not False:
         sys.exit("runner.postScriptGC must be false: it stops every stream after each click")
     if st.get_option("client.disableDataExport") is not True:
-        sys.exit("client.disableDataExport must be true: tables would hand out formulas as they are")
+        sys.exit(
+            "client.disableDataExport must be true: tables would hand out formulas as they are"
+        )
     try:
         async with process.running(settings.current(), warm=WARM):
             sys.stdout.write(_greeting())

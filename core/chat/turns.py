@@ -18,7 +18,7 @@ from core.catalog.providers import ChatRequest
 from core.chat import conversations, engine, prompt
 from core.chat.prompt import Prompt
 from core.chat.runs import Run, TurnIds
-from core.chat.tables import Message, Turn
+from core.chat.tables import Conversation, Message, Turn
 from core.db import new_id
 from core.identity.access import Principal
 from core.metering import calls
@@ -33,6 +33,9 @@ _OPEN = (
     " jsonb_populate_record(null::verbs.admission, %s))"
 )
 _POLL_S = 0.2
+_IN_CONVERSATION = (Conversation.tenant_id == Message.tenant_id) & (
+    Conversation.conversation_id == Message.conversation_id
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +125,19 @@ def regenerate(
 
 
 def running(who: Principal, conversation_id: UUID) -> Live | None:
-    """The turn being answered in a conversation, in whatever process."""
+    """The turn being answered in a conversation of the person's, in whatever process."""
+    mine = (Conversation.tenant_id == Turn.tenant_id) & (
+        Conversation.conversation_id == Turn.conversation_id
+    )
     with db.transaction(who) as session:
         row = session.scalar(
-            select(Turn).where(
+            select(Turn)
+            .join(Conversation, mine)
+            .where(
                 Turn.tenant_id == who.tenant_id,
                 Turn.conversation_id == conversation_id,
                 Turn.status == "running",
+                Conversation.user_id == who.user_id,
             )
         )
     return _live(row) if row else None
@@ -137,23 +146,23 @@ def running(who: Principal, conversation_id: UUID) -> Live | None:
 def follow(
     who: Principal, live: Live, *, tick: Callable[[], object] = lambda: None, gap_s: float = 0.1
 ) -> Iterator[str]:
-    """The answer's text from its beginning and then what is new, until the turn has ended.
+    """The text of the person's answer from its beginning and then what is new, until its turn has
+    ended; nothing of anybody else's.
 
     Leaving early changes nothing for the turn. `tick` is called while nothing comes.
     """
-    run = engine.running(live.call_id)
-    if run is not None and run.call.tenant_id == who.tenant_id:
+    if (run := _own_run(who, live)) is not None:
         yield from run.text(gap_s=gap_s, tick=tick)
     else:
         yield from _follow_row(who, live, tick)
 
 
 def stop(who: Principal, live: Live) -> None:
-    """Stop an answer: at once where this process runs it, else with its owner's next heartbeat."""
-    run = engine.running(live.call_id)
-    if run is not None and run.call.tenant_id == who.tenant_id:
+    """Stop an answer of the person's: at once where this process runs it, else with the next
+    heartbeat of whoever does. Anybody else's goes on."""
+    if _own_run(who, live) is not None:
         engine.current().stop(live.call_id)
-    calls.ask_stop(who.tenant_id, live.call_id)
+    calls.ask_stop(who.tenant_id, who.user_id, live.call_id)
 
 
 def delete_conversation(who: Principal, conversation_id: UUID) -> None:
@@ -163,7 +172,7 @@ def delete_conversation(who: Principal, conversation_id: UUID) -> None:
     if call_id is not None:
         if engine.running(call_id) is not None:
             engine.current().stop(call_id)
-        calls.ask_stop(who.tenant_id, call_id)
+        calls.ask_stop(who.tenant_id, who.user_id, call_id)
 
 
 def _open(who: Principal, asker: Standing, opening: _Opening, built: Prompt) -> Live:
@@ -246,12 +255,29 @@ def _live(row: Turn) -> Live:
     return Live(row.turn_id, row.call_id, row.conversation_id, row.answer_id)
 
 
+def _own_run(who: Principal, live: Live) -> Run | None:
+    """The run of the person's answer in this process, if it runs here."""
+    run = engine.running(live.call_id)
+    if run is None or (run.call.tenant_id, run.call.user_id) != (who.tenant_id, who.user_id):
+        return None
+    return run
+
+
 def _follow_row(who: Principal, live: Live, tick: Callable[[], object]) -> Iterator[str]:
     """Follow a turn of another process by the text it saves."""
     position = 0
     while True:
         with db.transaction(who) as session:
-            row = session.get(Message, (who.tenant_id, live.conversation_id, live.answer_id))
+            row = session.scalar(
+                select(Message)
+                .join(Conversation, _IN_CONVERSATION)
+                .where(
+                    Message.tenant_id == who.tenant_id,
+                    Message.conversation_id == live.conversation_id,
+                    Message.message_id == live.answer_id,
+                    Conversation.user_id == who.user_id,
+                )
+            )
         text = row.content if row else ""
         if len(text) > position:
             yield text[position:]

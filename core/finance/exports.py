@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -167,20 +168,20 @@ def list_exports(session: Session, who: Actor, tenant_id: UUID | None) -> tuple[
 
 def find(session: Session, who: Actor, export_id: UUID) -> Asked:
     """An export this person may have now. Raises errors.NotFound for any other, expired ones too, and
-    errors.Forbidden where the role no longer allows it."""
-    _person(who)
-    row = _row(session, who, export_id)
-    if row is None or row.expires_at <= datetime.now(UTC):
-        raise errors.NotFound(NO_SUCH)
-    asked = _asked(row, _file_of(session, row))
-    _dataset(session, who, asked)
-    return asked
+    errors.Forbidden for one's own where the role no longer allows it."""
+    with _as_missing():
+        return _find(session, who, export_id)
 
 
 def look(session: Session, who: Actor, export_id: UUID) -> Download:
     """What a download would send. Raises as `find`, and errors.Conflict while the file is being built
     or where that failed."""
-    asked = find(session, who, export_id)
+    with _as_missing():
+        return _look(session, who, export_id)
+
+
+def _look(session: Session, who: Actor, export_id: UUID) -> Download:
+    asked = _find(session, who, export_id)
     if asked.state is State.BUILDING:
         done = asked.file.rows_done if asked.file else 0
         raise errors.Conflict(f"This export is still being made: {done:,} rows so far.")
@@ -191,10 +192,10 @@ def look(session: Session, who: Actor, export_id: UUID) -> Download:
 
 
 def download(session: Session, who: Actor, export_id: UUID) -> Download:
-    """Begin a download, recorded. Raises as `look`, a Forbidden recorded too."""
+    """Begin a download, recorded. Raises as `look`; what the role does not allow is recorded too."""
     named = f"export:{export_id}"
-    with audit.denials(who, "export.download", named):
-        found = look(session, who, export_id)
+    with _as_missing(), audit.denials(who, "export.download", named):
+        found = _look(session, who, export_id)
     audit.record(
         session, who, "export.download", named, tenant_id=found.asked.tenant_id,
         after=_facts(found.asked),
@@ -256,6 +257,33 @@ def _may(session: Session, who: Actor, asked: Asked) -> bool:
     except errors.Forbidden:
         return False
     return True
+
+
+class _OfOthers(errors.Forbidden):
+    """What a colleague asked for, and this role may not have: that it exists is not told."""
+
+
+@contextmanager
+def _as_missing() -> Iterator[None]:
+    try:
+        yield
+    except _OfOthers:
+        raise errors.NotFound(NO_SUCH) from None
+
+
+def _find(session: Session, who: Actor, export_id: UUID) -> Asked:
+    person = _person(who)
+    row = _row(session, who, export_id)
+    if row is None or row.expires_at <= datetime.now(UTC):
+        raise errors.NotFound(NO_SUCH)
+    asked = _asked(row, _file_of(session, row))
+    try:
+        _dataset(session, who, asked)
+    except errors.Forbidden as refusal:
+        if asked.asked_by == person.user_id:
+            raise
+        raise _OfOthers(refusal.message) from None
+    return asked
 
 
 def _row(session: Session, who: Actor, export_id: UUID) -> Export | PlatformExport | None:

@@ -1,7 +1,8 @@
 """The outermost layer: request ids, security headers, refusals in one shape, and our own routes.
 
 Pure ASGI, so that it sees websockets too. It answers our routes before the pages' own layers, which
-look at every chunk, and refuses a foreign host or page before Streamlit hears of it.
+look at every chunk, and refuses a foreign host or page before Streamlit hears of it. Sockets of
+sessions that have ended are closed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from core.http import bodies, origins, problems, proxies, routes
 from core.http.headers import Headers, SecurityHeaders
 from core.http.problems import LengthRequired
 from core.http.shell import Shell
+from core.http.sockets import Sockets
 
 _UPLOAD = "/_stcore/upload_file"
 _HIDDEN = ("/_stcore/metrics", "/_stcore/agent", "/_stcore/script-health-check")
@@ -28,6 +30,7 @@ class Edge:
 
     def __init__(self, app: ASGIApp, headers: SecurityHeaders, shell: Shell | None = None) -> None:
         self._app, self._headers, self._shell = app, headers, shell
+        self._sockets = Sockets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer our own routes; let the pages answer the rest."""
@@ -38,7 +41,7 @@ class Edge:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif _is_own_page(HTTPConnection(scope)):
-            await self._app(scope, receive, send)
+            await self._sockets.serve(self._app, scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
 

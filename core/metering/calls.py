@@ -38,7 +38,9 @@ def beat(
     return Beat(alive=bool(row and row["alive"]), stop=bool(row and row["stop"]))
 
 
-def ask_stop(tenant_id: UUID, call_id: UUID) -> bool:
-    """Ask whoever runs the call to stop; False when it has ended already."""
-    row = db.current().call_again("select verbs.ask_stop(%s, %s) as asked", (tenant_id, call_id))
+def ask_stop(tenant_id: UUID, user_id: UUID, call_id: UUID) -> bool:
+    """Ask whoever runs a person's call to stop; False when it has ended, or is not theirs."""
+    row = db.current().call_again(
+        "select verbs.ask_stop(%s, %s, %s) as asked", (tenant_id, user_id, call_id)
+    )
     return bool(row and row["asked"])

@@ -20,13 +20,13 @@ begin
   stop := coalesce(stop, false);
 end $$;
 
--- Asks whoever runs the call to stop it. True when the call is still open.
-create function ask_stop(p_tenant uuid, p_call uuid) returns boolean
+-- Asks whoever runs this person's call to stop it. True when the call is still open.
+create function ask_stop(p_tenant uuid, p_user uuid, p_call uuid) returns boolean
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 begin
   perform set_config('app.tenant_id', p_tenant::text, true);
   update calls set stop_requested_at = coalesce(stop_requested_at, clock_timestamp())
-    where tenant_id = p_tenant and call_id = p_call and state = 'open';
+    where tenant_id = p_tenant and call_id = p_call and user_id = p_user and state = 'open';
   return found;
 end $$;
 

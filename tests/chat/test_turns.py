@@ -19,6 +19,7 @@ from core.chat import conversations, engine, recover, turns
 from core.chat.tables import Message, Turn
 from core.chat.turns import Live
 from core.db import new_id
+from core.metering import calls
 from core.metering.tables import Call, Lookup, UsageEvent
 from core.settings import Settings
 from tests.chat.conftest import EngineThread
@@ -161,7 +162,7 @@ def test_a_stop_asked_for_elsewhere_is_obeyed_with_the_next_heartbeat(
     upstream.play_until("01_normal_usage_cost.txt", 3, "silence")
     live = start(place, model)
     began = time.monotonic()
-    db.current().call("select verbs.ask_stop(%s, %s)", (place.tenant_id, live.call_id))
+    calls.ask_stop(place.tenant_id, place.user_id, live.call_id)
     wait_settled(live.call_id)
     assert time.monotonic() - began < 3  # a heartbeat is half a second; the machine may be busy
     assert answer_of(place, live).status == "stopped"

@@ -364,14 +364,14 @@ def test_a_heartbeat_extends_only_its_own_lease_and_carries_the_stop() -> None:
         alive=True, stop=False
     )
     assert calls.beat(place.tenant_id, call.call_id, new_id()).alive is False
-    assert calls.ask_stop(place.tenant_id, call.call_id)
+    assert calls.ask_stop(place.tenant_id, place.user_id, call.call_id)
     assert calls.beat(place.tenant_id, call.call_id, call.lease_token).stop is True
 
 
 def test_another_tenant_cannot_stop_or_beat_a_call() -> None:
     place, other, model = make_place(), make_place(), make_model()
     call = open_call(place, model)
-    assert calls.ask_stop(other.tenant_id, call.call_id) is False
+    assert calls.ask_stop(other.tenant_id, other.user_id, call.call_id) is False
     assert calls.beat(other.tenant_id, call.call_id, call.lease_token).alive is False
 
 
