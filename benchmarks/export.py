@@ -87,7 +87,7 @@ def prepare(dsn: str, rows: int) -> Prepared:
     db.install(database)
     with database.transaction(_BENCHMARK) as session:
         user_id = tenants.create_user(session, _BENCHMARK, "exporter@example.com", name="Exporter")
-        tenants.make_operator(session, _BENCHMARK, user_id)
+        tenants.make_operator(session, _BENCHMARK, user_id, confirmed=True)
     token = sessions.redeem(sessions.issue_ticket(user_id), "127.0.0.1", "benchmark")
     operator = Operator(user_id, "exporter@example.com", "Exporter")
     return Prepared(made, month_of(last), operator, str(token))

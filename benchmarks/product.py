@@ -193,7 +193,7 @@ def _open_tenant(session: Session, number: int) -> tuple[UUID, UUID]:
     tenant_id = tenants.create_tenant(session, BENCHMARK, name, plan="enterprise")
     ledger.open_account(session, tenant_id, mode="prepaid")
     user_id = tenants.create_user(session, BENCHMARK, f"{name}@example.com", name=name)
-    members.add(session, BENCHMARK, tenant_id, user_id, Role.ADMIN)
+    members.add(session, BENCHMARK, tenant_id, user_id, Role.ADMIN, confirmed=True)
     limits.set_limit(
         session, BENCHMARK, tenant_id, limits.Subject.TENANT, tenant_id,
         limits.LimitName.MONTHLY_NUSD, None,

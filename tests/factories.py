@@ -45,7 +45,7 @@ def make_place(
         ledger.open_account(session, tenant_id, mode=mode, credit_limit_nusd=credit_limit_nusd)
         email = f"{new_id().hex}@example.com"
         user_id = tenants.create_user(session, TESTS, email, name="Ada")
-        members.add(session, TESTS, tenant_id, user_id, Role(role))
+        members.add(session, TESTS, tenant_id, user_id, Role(role), confirmed=True)
         if float(credit_usd):
             ledger.grant(
                 session, tenant_id, int(float(credit_usd) * NANO_PER_USD), kind="manual",

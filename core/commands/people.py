@@ -4,6 +4,8 @@ only: an argument would show in the list of processes. An invitation's link is p
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import click
@@ -13,10 +15,13 @@ from core import db, errors
 from core.commands import finding
 from core.commands.connection import WHO, connected
 from core.commands.output import Group, answer, remark
-from core.identity import invites, members, passwords, tenants
+from core.identity import invites, members, passwords, people, tenants
 from core.identity.access import Role
 
 _PASSWORD_BYTES_MAX = 1_000
+_EXISTING = click.option(
+    "--existing", is_flag=True, help="The e-mail has an account, and it is who you mean."
+)
 _ROLE = click.Choice([role.value for role in Role])
 
 
@@ -37,16 +42,24 @@ def operator() -> None:
 @click.option("--role", default=Role.MEMBER.value, show_default=True, type=_ROLE)
 @click.option("--cost-center", default=None)
 @click.option("--password-stdin", is_flag=True, help="Else there is no sign-in by password.")
+@_EXISTING
 def create_user(
     tenant_name: str, email: str, name: str, role: str, cost_center: str | None, *,
-    password_stdin: bool,
+    password_stdin: bool, existing: bool,
 ) -> None:  # fmt: skip
-    """Put a person into a tenant; prints the person's id. A known e-mail is the same person."""
+    """Put a person into a tenant; prints the person's id.
+
+    Where the e-mail has an account, says whose and where they work, and refuses without --existing.
+    """
     password_hash = _read_password() if password_stdin else None
     with connected(), db.transaction(WHO) as session:
         tenant_id = finding.tenant(session, tenant_name).tenant_id
         user_id = _person(session, email, name, password_hash)
-        members.add(session, WHO, tenant_id, user_id, Role(role), cost_center=cost_center)
+        with _saying_how():
+            members.add(
+                session, WHO, tenant_id, user_id, Role(role), confirmed=existing,
+                cost_center=cost_center,
+            )  # fmt: skip
     answer(str(user_id), {"id": user_id})
 
 
@@ -107,6 +120,19 @@ def sign_out(person: str) -> None:
     answer(str(ended), {"id": user_id, "sessions_ended": ended})
 
 
+@user.command("confirm-email")
+@click.argument("person")
+def confirm_email(person: str) -> None:
+    """State that a person, named by id or e-mail, reads their mailbox: you have reached them there.
+
+    An account that a tenant's link made can join other tenants and the operators from then on.
+    """
+    with connected(), db.transaction(WHO) as session:
+        user_id = finding.person(session, person)
+        tenants.confirm_email(session, WHO, user_id)
+    answer(str(user_id), {"id": user_id})
+
+
 @user.command("invite")
 @click.option("--tenant", "tenant_name", required=True, help="Its id or exact name.")
 @click.option("--email", required=True)
@@ -124,13 +150,32 @@ def invite(tenant_name: str, email: str, role: str) -> None:
 @click.option("--email", required=True)
 @click.option("--name", default="")
 @click.option("--password-stdin", is_flag=True, help="Else there is no sign-in by password.")
-def create_operator(email: str, name: str, *, password_stdin: bool) -> None:
-    """Make a person a platform operator; prints the person's id."""
+@_EXISTING
+def create_operator(email: str, name: str, *, password_stdin: bool, existing: bool) -> None:
+    """Make a person a platform operator; prints the person's id. A known e-mail as in `user create`."""
     password_hash = _read_password() if password_stdin else None
     with connected(), db.transaction(WHO) as session:
         user_id = _person(session, email, name, password_hash)
-        tenants.make_operator(session, WHO, user_id)
+        with _saying_how():
+            tenants.make_operator(session, WHO, user_id, confirmed=existing)
     answer(str(user_id), {"id": user_id})
+
+
+@contextmanager
+def _saying_how() -> Iterator[None]:
+    """Add to a refusal about who an e-mail is what to do when it is who was meant."""
+    try:
+        yield
+    except errors.Conflict as refusal:
+        if refusal.param != "email":
+            raise
+        way = (
+            "user confirm-email" if refusal.message == people.UNPROVEN else "the option --existing"
+        )
+        raise errors.Conflict(
+            f"{refusal.message} Nothing was changed; if it is who you mean, use {way}.",
+            param="email",
+        ) from None
 
 
 def _person(session: Session, email: str, name: str, password_hash: str | None) -> UUID:

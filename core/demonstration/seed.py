@@ -70,7 +70,7 @@ def _make_operator(session: Session, password_hash: str) -> None:
     operator = tenants.create_user(
         session, WHO, script.OPERATOR_EMAIL, name="Olga Operator", password_hash=password_hash
     )
-    tenants.make_operator(session, WHO, operator)
+    tenants.make_operator(session, WHO, operator, confirmed=False)
 
 
 def _make_place(
@@ -107,7 +107,10 @@ def _make_person(
     user_id = tenants.create_user(
         session, WHO, person.email, name=person.name, password_hash=password_hash
     )
-    members.add(session, WHO, tenant_id, user_id, person.role, cost_center=person.cost_center)
+    members.add(
+        session, WHO, tenant_id, user_id, person.role, confirmed=False,
+        cost_center=person.cost_center,
+    )  # fmt: skip
     labels = session.execute(
         select(Tenant.label_id, Membership.label_id.label("user_label_id"))
         .join(Membership, Membership.tenant_id == Tenant.tenant_id)

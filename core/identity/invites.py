@@ -29,6 +29,10 @@ SIGN_IN_FIRST = (
     "This e-mail has an account without a password. Sign in as you always do, and open the link again."
     " Who has no way to sign in asks the operators of this platform."
 )
+UNPROVEN = (
+    "This account was made with a link of another team, and nobody has proven yet that its e-mail is yours."
+    " Ask the operators of this platform, then open the link again."
+)
 _NAME_LENGTH_MAX = 200
 _TOKEN_LENGTH_MAX = 100
 _UNLIMITED = 2**31 - 1
@@ -166,7 +170,8 @@ def accept(token: str, password: str, *, name: str = "", address: str | None = N
 
     Raises errors.NotFound for a link that cannot be used; errors.BadInput for a password that is
     wrong or, of a new person, against the rules, which uses nothing up; errors.Conflict where the
-    person has no password and signs in otherwise, or where the e-mail became somebody's meanwhile.
+    person has no password and signs in otherwise, where the e-mail became somebody's meanwhile, or
+    where another tenant's link made the account and its e-mail is not proven.
     """
     found = _usable(token)
     match found.proof:
@@ -183,7 +188,8 @@ def accept_as(token: str, session_token: str | None) -> UUID:
     """Use a link as whoever is signed in with `session_token`: being them is proof enough.
 
     Raises errors.NotSignedIn for a session that has ended, errors.NotFound for a link that cannot be
-    used, errors.Forbidden for one that is for another e-mail; none of them uses it up.
+    used, errors.Forbidden for one that is for another e-mail, errors.Conflict for an account that
+    another tenant's link made and whose e-mail is not proven; none of them uses it up.
     """
     signed_in = sessions.who(session_token)
     if signed_in is None:
@@ -239,5 +245,7 @@ def _use(token: str, user_id: UUID, name: str, password_hash: str | None) -> UUI
         raise errors.Conflict(
             "Somebody has an account with this e-mail by now. Open the link again to accept as them."
         )
+    if row["code"] == "unproven":
+        raise errors.Conflict(UNPROVEN)
     accepted_by: UUID = row["person"]
     return accepted_by

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from core import errors
 from core.db import new_id
-from core.identity import audit, names
+from core.identity import audit, names, people
 from core.identity.access import Actor, Principal, Role, require_admin, require_operator
 from core.identity.tenants import Member
 
@@ -74,14 +74,19 @@ def add(
     user_id: UUID,
     role: Role,
     *,
+    confirmed: bool,
     cost_center: str | None = None,
 ) -> None:
-    """Put a person into a tenant, for operators; admins invite.
+    """Put a person into a tenant, for operators; admins invite. `confirmed`: somebody was told who the
+    person is and where they work already, and said that it is who they mean.
 
-    Raises errors.NotFound, errors.Conflict when they are in it.
+    Raises errors.NotFound; errors.Conflict when they are in it, when another tenant's link made the
+    account and its e-mail is not proven, and, saying who it is, for an account that was there before
+    and is not confirmed.
     """
     with audit.denials(who, "member.add", f"user:{user_id}"):
         require_operator(who)
+    people.require_seen(session, who, user_id, confirmed=confirmed)
     code = session.execute(
         text("select verbs.join_tenant(:tenant, :user, :role, :cost_center, :label)"),
         {"tenant": tenant_id, "user": user_id, "role": role, "label": new_id(),
@@ -89,6 +94,8 @@ def add(
     ).scalar_one()  # fmt: skip
     if code == "member":
         raise errors.Conflict("This person is in the tenant already.")
+    if code == "unproven":
+        raise errors.Conflict(people.UNPROVEN, param="email")
     if code != "ok":
         raise errors.NotFound(f"There is no such {code.removeprefix('no_')}.")
     audit.record(

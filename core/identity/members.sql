@@ -46,8 +46,17 @@ language sql stable security definer set search_path = app, verbs, pg_temp as $$
     where m.tenant_id = administered(p_tenant) order by u.email;
 $$;
 
--- Gives a person a place: 'ok', 'no_tenant', 'no_person', or 'member' where they have one already,
--- which stays. Not for the web role, which nobody can join but by a link.
+-- Whether an account may get a place or a right outside p_tenant (null: of the platform). Whoever opened
+-- a link chose its password, so an account that a tenant's link made is that tenant's alone until
+-- somebody has proven who reads its mailbox.
+create function is_proven_for(p_tenant uuid, p_user users) returns boolean
+language sql immutable as $$
+  select p_user.made_by_tenant is null or p_user.email_proven_at is not null
+    or p_user.made_by_tenant is not distinct from p_tenant;
+$$;
+
+-- Gives a person a place: 'ok', 'no_tenant', 'no_person', 'unproven', or 'member' where they have one
+-- already, which stays. Not for the web role, which nobody can join but by a link.
 create function join_tenant(p_tenant uuid, p_user uuid, p_role text, p_cost_center text, p_label uuid)
 returns text
 language plpgsql set search_path = app, verbs, pg_temp as $$
@@ -55,8 +64,9 @@ declare person users;
 begin
   perform from tenants t where t.tenant_id = p_tenant;
   if not found then return 'no_tenant'; end if;
-  select * into person from users u where u.user_id = p_user;
+  select * into person from users u where u.user_id = p_user for key share;  -- a link may be claiming it
   if not found then return 'no_person'; end if;
+  if not is_proven_for(p_tenant, person) then return 'unproven'; end if;
   insert into memberships(tenant_id, user_id, role, status, cost_center, label_id)
     values (p_tenant, p_user, p_role, 'active', p_cost_center,
       label_of(p_tenant, p_label, p_user, person.email)) on conflict do nothing;
@@ -203,7 +213,8 @@ $$;
 -- p_password_hash p_user is made for its e-mail, or an unclaimed account of that e-mail becomes theirs;
 -- else p_user is who proved to be that person. The account's lock holds off whatever would claim it
 -- meanwhile: a place, a session, a password. A place that was ended is renewed with the invited role;
--- one that is active stays as it is. `code` is 'ok', 'ended', or 'known' where the e-mail is somebody's.
+-- one that is active stays as it is. `code` is 'ok', 'ended', 'known' where the e-mail is somebody's, or
+-- 'unproven' where another tenant's link made the account.
 create function accept_invite(p_hash bytea, p_user uuid, p_name text, p_password_hash text,
   p_label uuid, out code text, out person uuid)
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
@@ -228,6 +239,7 @@ begin
       end if;
       update users u set name = p_name, password_hash = p_password_hash where u.user_id = person;
     end if;
+    update users u set made_by_tenant = i.of_tenant where u.user_id = person;
   else
     select u.user_id into person from users u
       where u.user_id = p_user and u.email = i.email and u.status = 'active';
@@ -236,7 +248,11 @@ begin
   select * into place from memberships m
     where m.tenant_id = i.of_tenant and m.user_id = person for no key update;
   if not found then
-    perform join_tenant(i.of_tenant, person, i.role, null, p_label);
+    code := join_tenant(i.of_tenant, person, i.role, null, p_label);
+    if code = 'unproven' then
+      person := null;
+      return;
+    end if;
   elsif place.status <> 'active' then
     update memberships m set role = i.role, status = 'active'
       where m.tenant_id = i.of_tenant and m.user_id = person;
@@ -341,7 +357,7 @@ end $$;
 grant execute on function administered, members_of, change_member, sign_out_member, make_invite,
   invites_of, revoke_invite, invite_of, accept_invite, set_limit, unset_limit, uses_of
   to app_rw, app_jobs;
-grant execute on function label_of, join_tenant, place_of to app_jobs;
+grant execute on function label_of, is_proven_for, join_tenant, place_of to app_jobs;
 
 -- ---- the audit log, for a tenant's admins
 

@@ -112,6 +112,9 @@ class User(Base):
     password_hash: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="active")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Whose link let the password be chosen: nobody else's until the e-mail is proven.
+    made_by_tenant: Mapped[UUID | None] = mapped_column(ForeignKey(Tenant.tenant_id))
+    email_proven_at: Mapped[datetime | None]
     __table_args__ = (
         CheckConstraint("email = lower(email)", name="email"),
         CheckConstraint("status in ('active', 'disabled')", name="status"),

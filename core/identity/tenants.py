@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from uuid import UUID
 
-from sqlalchemy import Select, select, text
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from core import errors
 from core.db import new_id
-from core.identity import audit, names, zones
+from core.identity import audit, names, people, zones
 from core.identity.access import Actor, Role, require_operator
 from core.identity.tables import Label, Membership, Operator, Plan, Tenant, User
 
@@ -226,12 +226,35 @@ def set_password(session: Session, who: Actor, user_id: UUID, password_hash: str
     audit.record(session, who, "user.set_password", f"user:{user_id}")
 
 
-def make_operator(session: Session, who: Actor, user_id: UUID) -> None:
-    """Make a person a platform operator; again changes nothing. Raises errors.NotFound."""
+def make_operator(session: Session, who: Actor, user_id: UUID, *, confirmed: bool) -> None:
+    """Make a person a platform operator; again changes nothing. `confirmed`: as for `members.add`.
+
+    Raises errors.NotFound; errors.Conflict, saying who it is, for an account that was there before
+    and is not confirmed, and for one made by a tenant's link whose e-mail is not proven.
+    """
     require_operator(who)
-    _user(session, user_id)
+    user = _user(session, user_id)
+    people.require_seen(session, who, user_id, confirmed=confirmed)
+    if user.made_by_tenant is not None and user.email_proven_at is None:
+        raise errors.Conflict(people.UNPROVEN, param="email")
     session.execute(insert(Operator).values(user_id=user_id).on_conflict_do_nothing())
     audit.record(session, who, "operator.make", f"user:{user_id}")
+
+
+def confirm_email(session: Session, who: Actor, user_id: UUID) -> None:
+    """Take an operator's word, and log it, that the person behind an account reads its mailbox.
+
+    From then on it is no longer bound to the tenant whose link made it. Raises errors.NotFound.
+    """
+    require_operator(who)
+    user = _user(session, user_id)
+    before = user.email_proven_at
+    user.email_proven_at = before or session.scalar(select(func.now()))
+    session.flush()
+    audit.record(
+        session, who, "user.confirm_email", f"user:{user_id}", before={"proven_at": before},
+        after={"proven_at": user.email_proven_at, "made_by_tenant": user.made_by_tenant},
+    )  # fmt: skip
 
 
 def dismiss_operator(session: Session, who: Actor, user_id: UUID) -> None:
@@ -248,10 +271,10 @@ def dismiss_operator(session: Session, who: Actor, user_id: UUID) -> None:
 def every_tenant(session: Session, who: Actor) -> tuple[TenantEntry, ...]:
     """All tenants by name, with their people."""
     require_operator(who)
-    people: dict[UUID, list[Member]] = {}
+    found: dict[UUID, list[Member]] = {}
     for row in session.execute(_people()):
         active = row.status == "active" and row.membership == "active"
-        people.setdefault(row.tenant_id, []).append(
+        found.setdefault(row.tenant_id, []).append(
             Member(row.user_id, row.email, row.name, Role(row.role), active)
         )
     tenants = session.scalars(select(Tenant).order_by(Tenant.name, Tenant.tenant_id))
@@ -260,7 +283,7 @@ def every_tenant(session: Session, who: Actor) -> tuple[TenantEntry, ...]:
         TenantEntry(
             t.tenant_id, t.name, t.plan, t.mode, calendars[t.tenant_id].span_at(now).time_zone,
             t.markup, t.status == "active",
-            t.created_at, tuple(people.get(t.tenant_id, ())),
+            t.created_at, tuple(found.get(t.tenant_id, ())),
         )
         for t in tenants
     )  # fmt: skip

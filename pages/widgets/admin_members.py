@@ -10,21 +10,24 @@ import streamlit as st
 from sqlalchemy.orm import Session
 
 from core import db, errors
-from core.identity import invites, limits, members, passwords, tenants
+from core.identity import invites, limits, members, passwords, people, tenants
 from core.identity.access import Operator, Principal, Role
 from core.identity.limits import LimitName, Subject
 from core.identity.members import Place, State
+from core.identity.people import Person
 from pages.widgets import acts, admin_invites, shown
+from pages.widgets import session as tab
 from pages.widgets.text import plain
 
 _FIRST_HELP = "At least 8 characters. Leave it empty for a person who is known already."
+_ASKED = "person_asked"  # the known e-mail that the tab asks about
 _BLOCKED = "Operators ended this person's access everywhere; only they can give it back."
 
 
 def draw(who: Principal | Operator, tenant_id: UUID, tenant_name: str) -> None:
     """The table, its acts, and the invitations that are open."""
     with db.transaction(who) as session:
-        people = members.of_tenant(session, who, tenant_id)
+        places = members.of_tenant(session, who, tenant_id)
         sent = invites.of_tenant(session, who, tenant_id)
         spent = {
             use.subject_id: use.counted
@@ -37,35 +40,35 @@ def draw(who: Principal | Operator, tenant_id: UUID, tenant_name: str) -> None:
     if isinstance(who, Operator):
         _add(who, tenant_id, tenant_name, head)
     admin_invites.show_issued()
-    if people:
-        active = sum(person.state is State.ACTIVE for person in people)
+    if places:
+        active = sum(person.state is State.ACTIVE for person in places)
         st.caption(
-            f"{active:,} of {len(people):,} can sign in. Spend is that of the team's own month, with what"
+            f"{active:,} of {len(places):,} can sign in. Spend is that of the team's own month, with what"
             f" running calls hold. Times are {shown.zone()}."
         )
-        _table(people, spent)
-        _manage(who, tenant_id, tenant_name, people)
+        _table(places, spent)
+        _manage(who, tenant_id, tenant_name, places)
     else:
         st.caption("Nobody yet. Invite the first person: they choose their own password.")
-    admin_invites.draw(who, tenant_id, sent, {person.user_id: person.email for person in people})
+    admin_invites.draw(who, tenant_id, sent, {person.user_id: person.email for person in places})
 
 
-def _table(people: tuple[Place, ...], spent: dict[UUID, int]) -> None:
+def _table(places: tuple[Place, ...], spent: dict[UUID, int]) -> None:
     column = st.column_config
     st.dataframe(
         pd.DataFrame(
             {
-                "name": [person.name for person in people],
-                "email": [person.email for person in people],
-                "role": [person.role.value for person in people],
-                "status": [person.state.value for person in people],
-                "spent": [shown.usd_exact(spent.get(person.user_id, 0)) for person in people],
-                "seen": [shown.ago(person.last_seen_at) for person in people],
-                "sessions": [person.sessions for person in people],
-                "joined": [shown.moment(person.joined_at) for person in people],
+                "name": [person.name for person in places],
+                "email": [person.email for person in places],
+                "role": [person.role.value for person in places],
+                "status": [person.state.value for person in places],
+                "spent": [shown.usd_exact(spent.get(person.user_id, 0)) for person in places],
+                "seen": [shown.ago(person.last_seen_at) for person in places],
+                "sessions": [person.sessions for person in places],
+                "joined": [shown.moment(person.joined_at) for person in places],
             }
         ),
-        hide_index=True, key="people", height="content" if len(people) < 12 else 420,
+        hide_index=True, key="people", height="content" if len(places) < 12 else 420,
         alt="Name, e-mail, role, status, spend and sessions of each person",
         column_config={
             "name": column.TextColumn("Name", pinned=True), "email": "E-mail", "role": "Role",
@@ -79,9 +82,9 @@ def _table(people: tuple[Place, ...], spent: dict[UUID, int]) -> None:
 
 
 def _manage(
-    who: Principal | Operator, tenant_id: UUID, tenant_name: str, people: tuple[Place, ...]
+    who: Principal | Operator, tenant_id: UUID, tenant_name: str, places: tuple[Place, ...]
 ) -> None:
-    known = {person.user_id: person for person in people}
+    known = {person.user_id: person for person in places}
     line = st.container(horizontal=True, vertical_alignment="bottom")
     chosen = line.selectbox(
         "Person", list(known), format_func=lambda of: known[of].email, width=280, index=None,
@@ -189,32 +192,59 @@ def _add(
         )  # fmt: skip
         st.caption(f"They can sign in to {plain(tenant_name)} at once.")
         if st.form_submit_button("Add", type="primary"):
-            _do(
-                operator,
-                lambda session: _join(
-                    session, operator, tenant_id, email, name, Role(role), password
-                ),
-                f"Added {plain(email)} to {plain(tenant_name)}.",
-            )
+            tab.keep(_ASKED, "")
+            known = _known(operator, email)
+            if known is not None:
+                tab.keep(_ASKED, known.email)
+            else:
+                _do(
+                    operator,
+                    lambda session: _create(
+                        session, operator, tenant_id, email, name, Role(role), password
+                    ),
+                    f"Added {plain(email)} to {plain(tenant_name)}.",
+                )
+    known = _known(operator, email) if tab.recall(_ASKED, "") else None
+    if known is not None and known.email == tab.recall(_ASKED, ""):
+        with place.container(border=True):
+            _ask(operator, tenant_id, tenant_name, known, Role(role))
 
 
-def _join(
+def _ask(operator: Operator, tenant_id: UUID, tenant_name: str, known: Person, role: Role) -> None:
+    """Say who the e-mail is before they get a place, and add them only when that was meant."""
+    st.warning(plain(known.described()), icon=":material/person_alert:")
+    line = st.container(horizontal=True)
+    if line.button("Yes, add this person", type="primary", key=acts.fresh("person_known")):
+        tab.drop(_ASKED)
+        _do(
+            operator,
+            lambda session: members.add(
+                session, operator, tenant_id, known.user_id, role, confirmed=True
+            ),
+            f"Added {plain(known.email)} to {plain(tenant_name)}.",
+        )
+    if line.button("No", key=acts.fresh("person_not_meant")):
+        tab.drop(_ASKED)
+        acts.renew()
+
+
+def _known(operator: Operator, email: str) -> Person | None:
+    """Whose this e-mail is, if it is somebody's."""
+    try:
+        with db.transaction(operator) as session:
+            return people.find(session, operator, email)
+    except (errors.NotFound, errors.BadInput):
+        return None
+
+
+def _create(
     session: Session, operator: Operator, tenant_id: UUID, email: str, name: str, role: Role,
     password: str,
 ) -> None:  # fmt: skip
-    """Make the person unless they are known, and put them into the tenant.
-
-    Raises errors.Conflict for a password given for a person who is known: theirs stays.
-    """
-    if password:
-        user_id = tenants.create_user(
-            session, operator, email, name=name, password_hash=passwords.hash_password(password)
-        )
-    else:
-        try:
-            user_id = tenants.find_user(session, operator, email)
-        except errors.NotFound:
-            raise errors.BadInput(
-                "A new person needs a first password.", param="password"
-            ) from None
-    members.add(session, operator, tenant_id, user_id, role)
+    """Make a person and put them into the tenant."""
+    if not password:
+        raise errors.BadInput("A new person needs a first password.", param="password")
+    user_id = tenants.create_user(
+        session, operator, email, name=name, password_hash=passwords.hash_password(password)
+    )
+    members.add(session, operator, tenant_id, user_id, role, confirmed=False)

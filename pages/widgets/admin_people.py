@@ -68,6 +68,8 @@ def _found(operator: Operator, email: str) -> None:
     )
     if person.is_operator:
         line.badge("Operator", icon=":material/shield_person:")
+    if person.unproven_of:
+        line.badge("E-mail not confirmed", icon=":material/mail_off:", color="orange")
     if not person.active:
         line.badge("Ended everywhere", icon=":material/block:", color="red")
     if person.user_id == operator.user_id:
@@ -76,6 +78,27 @@ def _found(operator: Operator, email: str) -> None:
     _access(operator, person, line)
     _sign_out(operator, person, line)
     _rights(operator, person, line)
+    if person.unproven_of:
+        _mailbox(operator, person, line)
+
+
+def _mailbox(operator: Operator, person: Person, place: DeltaGenerator) -> None:
+    name, team = plain(person.email), plain(person.unproven_of or "")
+    with place.popover(
+        "Confirm e-mail", icon=":material/mark_email_read:", key=acts.fresh("person_mail")
+    ):
+        st.markdown(
+            f"The password of {name} was chosen with a link of {team}: whoever held it may not read this"
+            " mailbox. Until somebody confirms that they do, the account can join no other team and"
+            " cannot become an operator."
+        )
+        if st.button("I reached them at this address", type="primary",
+                     key=acts.fresh("person_mail_now")):  # fmt: skip
+            said = f"The e-mail of {name} is confirmed."
+            _do(
+                operator,
+                lambda session: tenants.confirm_email(session, operator, person.user_id), said,
+            )  # fmt: skip
 
 
 def _access(operator: Operator, person: Person, place: DeltaGenerator) -> None:
@@ -114,12 +137,19 @@ def _rights(operator: Operator, person: Person, place: DeltaGenerator) -> None:
         st.markdown(
             f"{name} loses this page and every other team's figures at once; their own places stay."
             if person.is_operator
-            else f"{name} will see every tenant's figures and may do everything on this page."
+            else f"{plain(person.described())} {name} will see every tenant's figures and may do"
+            " everything on this page."
         )
-        turn = tenants.dismiss_operator if person.is_operator else tenants.make_operator
         if st.button(f"{label} now", type="primary", key=acts.fresh("person_rights_now")):
             said = f"{name} is {'no operator any more' if person.is_operator else 'an operator'}."
-            _do(operator, lambda session: turn(session, operator, person.user_id), said)
+            _do(operator, lambda session: _turn_rights(session, operator, person), said)
+
+
+def _turn_rights(session: Session, operator: Operator, person: Person) -> None:
+    if person.is_operator:
+        tenants.dismiss_operator(session, operator, person.user_id)
+    else:  # who it is, and where they work, stands above the button
+        tenants.make_operator(session, operator, person.user_id, confirmed=True)
 
 
 def _new(operator: Operator, place: DeltaGenerator) -> None:
@@ -144,7 +174,7 @@ def _new(operator: Operator, place: DeltaGenerator) -> None:
 def _create(session: Session, operator: Operator, email: str, name: str, password: str) -> None:
     hashed = passwords.hash_password(password)
     user_id = tenants.create_user(session, operator, email, name=name, password_hash=hashed)
-    tenants.make_operator(session, operator, user_id)
+    tenants.make_operator(session, operator, user_id, confirmed=False)
 
 
 def _do(operator: Operator, work: acts.Work[None], said: str) -> None:

@@ -35,7 +35,7 @@ def _kinds(who: Actor, *, unread_only: bool = False) -> list[str]:
 def _operator() -> Operator:
     with db.transaction(TESTS) as session:
         user_id = tenants.create_user(session, TESTS, f"{uuid4().hex}@example.com", name="Olga")
-        tenants.make_operator(session, TESTS, user_id)
+        tenants.make_operator(session, TESTS, user_id, confirmed=True)
     return Operator(user_id, "olga@example.com", "Olga")
 
 

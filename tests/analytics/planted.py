@@ -122,7 +122,7 @@ def ground() -> Ground:
     tenants = (first.tenant_id, second.tenant_id)
     third = add_person(first.tenant_id, Role.MEMBER, "Third")
     with db.transaction(TESTS) as session:
-        members.add(session, TESTS, second.tenant_id, first.user_id, Role.MEMBER)
+        members.add(session, TESTS, second.tenant_id, first.user_id, Role.MEMBER, confirmed=True)
         keys = (db.new_id(), db.new_id())
         for tenant_id, key_id, user_id in zip(
             tenants, keys, (first.user_id, second.user_id), strict=True

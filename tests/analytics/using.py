@@ -81,5 +81,5 @@ def add_person(tenant_id: UUID, role: Role, name: str) -> UUID:
     with db.transaction(TESTS) as session:
         email = f"{db.new_id().hex}@example.com"
         user_id = tenants.create_user(session, TESTS, email, name=name)
-        members.add(session, TESTS, tenant_id, user_id, role)
+        members.add(session, TESTS, tenant_id, user_id, role, confirmed=True)
     return user_id

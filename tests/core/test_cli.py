@@ -78,13 +78,26 @@ def test_a_person_with_a_password_can_sign_in_and_without_cannot(run: Run) -> No
 def test_a_known_person_joins_a_second_tenant(run: Run) -> None:
     first, second = a_tenant(run), a_tenant(run)
     email = a_member(run, first)
-    again = run("user", "create", "--tenant", second, "--email", email, "--role", "admin", "--json")
+    wanted = ("user", "create", "--tenant", second, "--email", email, "--role", "admin")
+    refused = run(*wanted)
+    assert (refused.status, refused.out) == (1, "")
+    assert email in refused.err
+    assert _name_of(first) in refused.err
+    assert "--existing" in refused.err
+    again = run(*wanted, "--existing", "--json")
     with db.transaction(TESTS) as session:
         roles = session.scalars(
             text("select role from app.memberships where user_id = :u order by role"),
             {"u": again.facts["id"]},
         ).all()
     assert list(roles) == [Role.ADMIN, Role.MEMBER]
+
+
+def _name_of(tenant: str) -> str:
+    with db.transaction(TESTS) as session:
+        return str(
+            session.scalar(text("select name from app.tenants where tenant_id = :t"), {"t": tenant})
+        )
 
 
 @pytest.mark.parametrize("by", ["argument", "option"])
@@ -101,7 +114,7 @@ def test_a_disabled_person_is_out_at_once(run: Run, by: str) -> None:
 def test_a_person_can_be_ended_in_one_tenant_only(run: Run) -> None:
     tenant, other = a_tenant(run), a_tenant(run)
     email = a_member(run, tenant)
-    run("user", "create", "--tenant", other, "--email", email, "--role", "member")
+    run("user", "create", "--tenant", other, "--email", email, "--existing")
     answer = run("user", "disable", email, "--tenant", tenant, "--json")
     with db.transaction(TESTS) as session:
         found = session.execute(
@@ -114,7 +127,11 @@ def test_a_person_can_be_ended_in_one_tenant_only(run: Run) -> None:
 def test_an_operator_is_made_of_a_new_or_a_known_person(run: Run) -> None:
     email = a_member(run, a_tenant(run))
     for address in (email, f"{uuid4().hex}@example.com"):
-        answer = run("operator", "create", "--email", address, "--json")
+        if address == email:
+            refused = run("operator", "create", "--email", address)
+            assert (refused.status, refused.out) == (1, "")
+            assert "works in Acme" in refused.err
+        answer = run("operator", "create", "--email", address, "--existing", "--json")
         with db.transaction(TESTS) as session:
             found = text("select 1 from app.operators where user_id = :u")
             assert session.scalar(found, {"u": answer.facts["id"]}) == 1
@@ -273,8 +290,8 @@ def test_every_command_explains_itself_and_takes_json() -> None:
         "limit set", "limit show", "migrate", "models disable", "models enable", "models sync",
         "month close", "month reopen", "operator create", "reap", "reconcile", "rollup rebuild",
         "seed", "stripe mirror", "stripe reconcile", "stripe replay", "tenant create",
-        "tenant mode", "tenant set", "user create", "user disable", "user enable", "user invite",
-        "user role", "user sign-out", "worker",
+        "tenant mode", "tenant set", "user confirm-email", "user create", "user disable", "user enable",
+        "user invite", "user role", "user sign-out", "worker",
     ]  # fmt: skip
 
 

@@ -85,3 +85,25 @@ def test_limits_are_shown_with_what_is_used_of_them(run: Run) -> None:
     assert len(rows) == 2 * len(LimitName)
     mine = next(r for r in rows if (r["label"], r["name"]) == (email, "monthly_nusd"))
     assert (mine["maximum"], mine["is_set"], mine["state"]) == (2.5 * NANO_PER_USD, True, "free")
+
+
+def test_an_account_that_a_link_made_goes_nowhere_until_its_e_mail_is_confirmed(run: Run) -> None:
+    """Whoever made the link may have opened it: neither command gives them more unasked."""
+    attacker, victim, email = a_tenant(run), a_tenant(run), f"{uuid4().hex}@example.com"
+    link = run("user", "invite", "--tenant", attacker, "--email", email).out.strip()
+    user_id = invites.accept(link.partition("/?invite=")[2], PASSWORD, name="M", address=None)
+    for wanted in (
+        ("user", "create", "--tenant", victim, "--role", "admin"),
+        ("operator", "create"),
+    ):
+        told = run(*wanted, "--email", email)
+        assert (told.status, told.out) == (1, "")
+        assert "--existing" in told.err
+        assert "unproven" in told.err
+        refused = run(*wanted, "--email", email, "--existing")
+        assert (refused.status, refused.out) == (1, "")
+        assert "user confirm-email" in refused.err
+    assert run("user", "confirm-email", email, "--json").facts["id"] == str(user_id)
+    assert run("user", "create", "--tenant", victim, "--email", email, "--existing").status == 0
+    assert run("operator", "create", "--email", email, "--existing").status == 0
+    assert run("user", "confirm-email", f"{uuid4().hex}@example.com").status == 2

@@ -72,7 +72,7 @@ def _operator(open_tab: OpenTab, **looks: bool) -> Tab:
     """A new operator, who has put nothing away."""
     with db.transaction(TESTS) as session:
         user_id = tenants.create_user(session, TESTS, an_email(), name="Olga Operator")
-        tenants.make_operator(session, TESTS, user_id)
+        tenants.make_operator(session, TESTS, user_id, confirmed=True)
     return open_tab(user_id, **looks)
 
 

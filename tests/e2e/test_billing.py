@@ -57,7 +57,7 @@ def a_buyer(**wishes: object) -> Place:
 def an_operator() -> UUID:
     with db.transaction(TESTS) as session:
         user_id = tenants.create_user(session, TESTS, f"{uuid4().hex}@example.com", name="Olga")
-        tenants.make_operator(session, TESTS, user_id)
+        tenants.make_operator(session, TESTS, user_id, confirmed=True)
     return user_id
 
 

@@ -57,7 +57,7 @@ def browser(place: Place) -> Browser:
 def an_operator() -> tuple[Operator, Browser]:
     user_id = a_user()
     with db.transaction(TESTS) as session:
-        tenants.make_operator(session, TESTS, user_id)
+        tenants.make_operator(session, TESTS, user_id, confirmed=True)
     browser = sign_in(user_id)
     assert browser.signed_in.operator is not None
     return browser.signed_in.operator, browser

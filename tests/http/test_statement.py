@@ -134,7 +134,7 @@ def test_an_export_is_recorded_once(service: Service) -> None:
 def test_an_operator_without_a_team_has_no_statement(service: Service) -> None:
     user_id = a_user()
     with db.transaction(TESTS) as session:
-        tenants.make_operator(session, TESTS, user_id)
+        tenants.make_operator(session, TESTS, user_id, confirmed=True)
     assert get(service, sign_in(user_id).token).status_code == 403
 
 

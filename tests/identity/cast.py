@@ -63,7 +63,7 @@ def by_key(principal: Principal) -> Principal:
 def an_operator() -> Operator:
     user_id = a_user()
     with db.transaction(SYSTEM) as session:
-        tenants.make_operator(session, SYSTEM, user_id)
+        tenants.make_operator(session, SYSTEM, user_id, confirmed=True)
     operator = sign_in(user_id).signed_in.operator
     assert operator is not None
     return operator

@@ -54,7 +54,7 @@ def a_user(email: str | None = None, *, password: str | None = None, rounds: int
 
 def join(tenant_id: UUID, user_id: UUID, role: Role = Role.MEMBER) -> None:
     with db.transaction(SYSTEM) as session:
-        members.add(session, SYSTEM, tenant_id, user_id, role)
+        members.add(session, SYSTEM, tenant_id, user_id, role, confirmed=True)
 
 
 def sign_in(user_id: UUID) -> Browser:

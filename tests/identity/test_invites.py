@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from core import db, errors, settings
 from core.crypto import token_hash
-from core.identity import invites, leftovers, members, passwords, sessions, tenants
+from core.identity import invites, leftovers, members, passwords, people, sessions, tenants
 from core.identity.access import Actor, Principal, Role
 from core.identity.invites import ENDED, SIGN_IN_FIRST, IssuedInvite, Proof
 from core.identity.members import Place, State
@@ -171,8 +171,8 @@ def test_a_link_is_used_once_also_by_many_tabs_at_once(admin: Principal) -> None
         accepted = [row[0] for row in logged("invite.accept", f"invite:{issued.invite_id}")]
         assert accepted == ["done"]
     with db.transaction(SYSTEM) as session:
-        people = [p.email for p in members.of_tenant(session, SYSTEM, admin.tenant_id)]
-    assert sorted(people) == sorted([admin.email, new, known])
+        emails = [p.email for p in members.of_tenant(session, SYSTEM, admin.tenant_id)]
+    assert sorted(emails) == sorted([admin.email, new, known])
 
 
 def test_used_revoked_expired_replaced_suspended_and_forged_links_say_the_same(
@@ -315,7 +315,7 @@ def _worked_elsewhere(user_id: UUID) -> None:
 
 def _is_operator(user_id: UUID) -> None:
     with db.transaction(SYSTEM) as session:
-        tenants.make_operator(session, SYSTEM, user_id)
+        tenants.make_operator(session, SYSTEM, user_id, confirmed=True)
 
 
 def _signed_in_by_another_door(user_id: UUID) -> None:
@@ -406,7 +406,7 @@ def test_an_account_that_is_claimed_while_the_link_is_open_keeps_to_its_person(
 
     elsewhere = a_tenant("Meanwhile")
     with ThreadPoolExecutor(1) as pool, db.transaction(SYSTEM) as session:
-        members.add(session, SYSTEM, elsewhere, user_id, Role.MEMBER)
+        members.add(session, SYSTEM, elsewhere, user_id, Role.MEMBER, confirmed=True)
         pool.submit(accept)
         began.wait()
         _wait_for_lock()  # then this commits, and whoever waited sees the place
@@ -625,3 +625,134 @@ def test_links_are_forgotten_a_month_after_their_end(admin: Principal) -> None:
             text("select invite_id from app.invites where of_tenant = :t"), {"t": admin.tenant_id}
         )
         assert set(left.scalars()) == {expired.invite_id, live.invite_id}
+
+
+# ---- identity by unproven e-mail: the admin who made the link opened it, and chose the password
+
+
+def _made_by_link(admin: Principal, email: str) -> UUID:
+    return _accept(_invite(admin, email))
+
+
+def _claimed_by_link(admin: Principal, email: str) -> UUID:
+    """An account that an operator made for somebody, who never came."""
+    a_user(email)
+    return _accept(_invite(admin, email))
+
+
+def _add(user_id: UUID, tenant_id: UUID, *, confirmed: bool) -> None:
+    with db.transaction(SYSTEM) as session:
+        members.add(session, SYSTEM, tenant_id, user_id, Role.ADMIN, confirmed=confirmed)
+
+
+def _raise(user_id: UUID, _tenant_id: UUID, *, confirmed: bool) -> None:
+    with db.transaction(SYSTEM) as session:
+        tenants.make_operator(session, SYSTEM, user_id, confirmed=confirmed)
+
+
+def _confirm(user_id: UUID) -> None:
+    with db.transaction(SYSTEM) as session:
+        tenants.confirm_email(session, SYSTEM, user_id)
+
+
+@pytest.mark.parametrize("grant", [_add, _raise])
+@pytest.mark.parametrize("make", [_made_by_link, _claimed_by_link])
+def test_an_account_made_by_a_link_gets_nothing_elsewhere_until_proven(
+    admin: Principal, make: Callable[[Principal, str], UUID], grant: Callable[..., None]
+) -> None:
+    email, victim = an_email(), a_tenant("Victim")
+    user_id = make(admin, email)
+    with pytest.raises(errors.Conflict, match=r"Acme Invites.*unproven"):
+        grant(user_id, victim, confirmed=False)
+    with pytest.raises(errors.Conflict, match="made this account"):
+        grant(user_id, victim, confirmed=True)
+    browser = sign_in(user_id)
+    assert browser.signed_in.operator is None
+    assert _place(victim, user_id) is None
+    _confirm(user_id)
+    assert [row[0] for row in logged("user.confirm_email", f"user:{user_id}")] == ["done"]
+    grant(user_id, victim, confirmed=True)
+    who = sessions.who(browser.token)
+    assert who is not None
+    assert who.operator is not None or _place(victim, user_id) is not None
+
+
+@pytest.mark.parametrize("proof", ["password", "session"])
+def test_another_tenants_link_does_not_take_in_an_account_nobody_proved(
+    admin: Principal, proof: str
+) -> None:
+    email = an_email()
+    user_id = _made_by_link(admin, email)
+    other = a_browser(a_tenant("Victim"), Role.ADMIN).principal
+    issued = _invite(other, email, Role.ADMIN)
+
+    def use() -> UUID:
+        if proof == "password":
+            return _accept(issued)
+        return invites.accept_as(_token(issued), sign_in(user_id).token)
+
+    with pytest.raises(errors.Conflict) as refused:
+        use()
+    assert refused.value.message == invites.UNPROVEN
+    assert _place(other.tenant_id, user_id) is None
+    _confirm(user_id)
+    assert use() == user_id
+    assert _place(other.tenant_id, user_id) is not None
+
+
+def test_the_tenant_whose_link_made_an_account_keeps_its_own_hand_on_it(admin: Principal) -> None:
+    email = an_email()
+    user_id = _made_by_link(admin, email)
+    _end_place(admin.tenant_id, user_id)
+    assert _accept(_invite(admin, email, Role.FINANCE)) == user_id
+    place = _place(admin.tenant_id, user_id)
+    assert place is not None
+    assert (place.role, place.state) == (Role.FINANCE, State.ACTIVE)
+
+
+@pytest.mark.parametrize("grant", [_add, _raise])
+def test_no_caller_grants_an_account_anything_unseen(grant: Callable[..., None]) -> None:
+    """Whoever finds an account by e-mail is told whose it is and where they work, and asked."""
+    email = an_email()
+    user_id = a_user(email)
+    join(a_tenant("First Of Two"), user_id)
+    _raise(user_id, user_id, confirmed=True)
+    with pytest.raises(errors.Conflict) as told:
+        grant(user_id, a_tenant("Victim"), confirmed=False)
+    for fact in (email, "First Of Two", "is an operator"):
+        assert fact in told.value.message
+
+
+def test_whoever_is_made_in_the_same_transaction_needs_no_confirming() -> None:
+    with db.transaction(SYSTEM) as session:
+        user_id = tenants.create_user(session, SYSTEM, an_email())
+        members.add(session, SYSTEM, a_tenant(), user_id, Role.MEMBER, confirmed=False)
+        tenants.make_operator(session, SYSTEM, user_id, confirmed=True)
+
+
+def test_a_link_that_claims_an_account_meanwhile_is_seen(admin: Principal) -> None:
+    """An operator gives a place to an account that a link is just giving its password."""
+    email, victim = an_email(), a_tenant("Victim")
+    user_id = a_user(email)
+    outcome: list[object] = []
+
+    def add() -> None:
+        try:
+            _add(user_id, victim, confirmed=True)
+            outcome.append("added")
+        except errors.Conflict as refusal:
+            outcome.append(refusal.message)
+
+    issued = _invite(admin, email)
+    with ThreadPoolExecutor(1) as pool, db.transaction(SYSTEM) as session:
+        claimed = session.execute(
+            text("select * from verbs.accept_invite(:hash, :user, 'M', 'x', :label)"),
+            {"hash": token_hash(_token(issued)), "user": uuid4(), "label": uuid4()},
+        ).one()
+        assert (claimed.code, claimed.person) == ("ok", user_id)
+        done = pool.submit(add)
+        _wait_for_lock()
+        session.commit()
+        done.result(20)
+    assert outcome == [people.UNPROVEN]
+    assert _place(victim, user_id) is None

@@ -110,7 +110,9 @@ def test_only_admins_in_a_browser_act_on_members(cast: Cast, name: str, act: str
 @pytest.mark.parametrize("name", [*MAY_NOT, "admin", "stranger"])
 def test_only_operators_put_a_person_into_a_tenant_without_an_invite(cast: Cast, name: str) -> None:
     who, user_id = cast.named(name), a_user()
-    refused(who, lambda s: members.add(s, who, cast.tenant_id, user_id, Role.MEMBER))
+    refused(
+        who, lambda s: members.add(s, who, cast.tenant_id, user_id, Role.MEMBER, confirmed=True)
+    )
     assert user_id not in _places(SYSTEM, cast.tenant_id)
     assert [row[:2] for row in logged("member.add", f"user:{user_id}")] == [
         ("denied", who.tenant_id)

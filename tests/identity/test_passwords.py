@@ -352,7 +352,7 @@ class TestChangeOwn:
     def test_an_operator_without_a_tenant_changes_theirs(self, email: str, address: str) -> None:
         person = a_user(email, password=PASSWORD)
         with db.transaction(SYSTEM) as session:
-            tenants.make_operator(session, SYSTEM, person)
+            tenants.make_operator(session, SYSTEM, person, confirmed=True)
         passwords.change_own(sign_in(person).token, PASSWORD, NEW, address)
         assert passwords.verify(email, NEW, address) == person
 

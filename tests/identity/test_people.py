@@ -29,7 +29,7 @@ def test_operators_are_listed_until_they_are_dismissed() -> None:
     user_id = a_user()
     with db.transaction(SYSTEM) as session:
         assert user_id not in {one.user_id for one in people.operators(session, SYSTEM)}
-        tenants.make_operator(session, SYSTEM, user_id)
+        tenants.make_operator(session, SYSTEM, user_id, confirmed=True)
         (mine,) = [one for one in people.operators(session, SYSTEM) if one.user_id == user_id]
         assert mine.is_operator
         assert mine.tenants == ()

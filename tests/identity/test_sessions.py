@@ -233,7 +233,7 @@ def test_an_operator_without_a_tenant_signs_in() -> None:
     email = an_email()
     user_id = a_user(email)
     with db.transaction(SYSTEM) as session:
-        tenants.make_operator(session, SYSTEM, user_id)
+        tenants.make_operator(session, SYSTEM, user_id, confirmed=True)
     browser = sign_in(user_id)
     operator = browser.signed_in.operator
     assert browser.signed_in.principal is None

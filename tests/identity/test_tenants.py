@@ -251,8 +251,8 @@ def _operators_acts(who: Principal) -> list[Callable[[Session], object]]:
         lambda s: tenants.disable_user(s, who, user),
         lambda s: tenants.enable_user(s, who, user),
         lambda s: tenants.set_password(s, who, user, ""),
-        lambda s: members.add(s, who, tenant, user, Role.ADMIN),
-        lambda s: tenants.make_operator(s, who, user),
+        lambda s: members.add(s, who, tenant, user, Role.ADMIN, confirmed=True),
+        lambda s: tenants.make_operator(s, who, user, confirmed=True),
         lambda s: tenants.dismiss_operator(s, who, user),
         lambda s: tenants.every_tenant(s, who),
     ]

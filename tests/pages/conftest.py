@@ -153,7 +153,7 @@ def person(answering: Engine) -> Callable[..., Person]:
         join(tenant_id, user_id, role)
         if operator:
             with db.transaction(SYSTEM) as session:
-                tenants.make_operator(session, SYSTEM, user_id)
+                tenants.make_operator(session, SYSTEM, user_id, confirmed=True)
         return Person(sign_in(user_id))
 
     return make

@@ -12,5 +12,5 @@ def an_operator() -> Person:
     """A signed-in operator."""
     user_id = a_user()
     with db.transaction(SYSTEM) as session:
-        tenants.make_operator(session, SYSTEM, user_id)
+        tenants.make_operator(session, SYSTEM, user_id, confirmed=True)
     return Person(sign_in(user_id))

@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import db, errors
-from core.identity import keys, passwords, people, sessions
+from core.identity import invites, keys, members, passwords, people, sessions
 from core.identity.access import Role
 from core.quota import standing
 from tests.analytics.using import use
@@ -86,6 +86,81 @@ def test_a_person_becomes_an_operator_and_is_dismissed(
     now = sessions.who(who.browser.token)
     assert now is not None
     assert now.operator is None
+
+
+def test_whose_account_it_is_stands_above_the_button_that_makes_an_operator(
+    operator: Person, person: Make, open_page: Open
+) -> None:
+    who = person()
+    app = _found(open_page, operator, who.principal.email)
+    assert f"works in {who.principal.tenant_name}" in _said(app)
+
+
+def test_an_account_made_by_a_link_is_named_and_confirmed(
+    operator: Person, person: Make, open_page: Open
+) -> None:
+    admin, email = person(Role.ADMIN).principal, an_email()
+    with db.transaction(admin) as session:
+        issued = invites.invite(session, admin, admin.tenant_id, email, Role.MEMBER)
+    user_id = invites.accept(issued.link.partition("/?invite=")[2], PASSWORD, name="M")
+    app = _found(open_page, operator, email)
+    assert "chosen with a link" in _said(app)
+    app = _press(app, "Make operator now")
+    assert "made this account" in _said(app)
+    app = _press(app, "I reached them at this address")
+    assert not app.exception
+    assert "I reached them at this address" not in _labels(app)
+    assert audit_rows(f"user:{user_id}")[-1][:3] == (
+        "user.confirm_email", "done", f"operator:{operator.operator.user_id}",
+    )  # fmt: skip
+    assert not _press(app, "Make operator now").exception
+    with db.transaction(SYSTEM) as session:
+        assert people.find(session, SYSTEM, email).is_operator
+
+
+def test_a_known_e_mail_gets_a_place_only_after_it_was_said_whose_it_is(
+    operator: Person, person: Make, open_page: Open
+) -> None:
+    known, team = person().principal, person().principal
+    app = _tenant(open_page, operator, team.tenant_id)
+    app.text_input("person_email_0").input(known.email)
+    app = _press(app, "Add")
+    assert not app.exception
+    assert f"works in {known.tenant_name}" in _said(app)
+    assert known.email not in _emails(team.tenant_id)
+    app = _press(app, "Yes, add this person")
+    assert not app.exception
+    assert known.email in _emails(team.tenant_id)
+
+
+def test_a_known_e_mail_that_was_not_meant_gets_nothing(
+    operator: Person, person: Make, open_page: Open
+) -> None:
+    known, team = person().principal, person().principal
+    app = _tenant(open_page, operator, team.tenant_id)
+    app.text_input("person_email_0").input(known.email)
+    app = _press(_press(app, "Add"), "No")
+    assert not app.exception
+    assert "Yes, add this person" not in _labels(app)
+    assert known.email not in _emails(team.tenant_id)
+
+
+def test_a_new_e_mail_gets_an_account_and_a_place(
+    operator: Person, person: Make, open_page: Open
+) -> None:
+    team, email = person().principal, an_email()
+    app = _tenant(open_page, operator, team.tenant_id)
+    app.text_input("person_email_0").input(email)
+    assert "needs a first password" in _said(_press(app, "Add"))
+    app.text_input("person_password_0").input(PASSWORD)
+    app = _press(app, "Add")
+    assert not app.exception
+    assert email in _emails(team.tenant_id)
+
+
+def _emails(tenant_id: UUID) -> set[str]:
+    with db.transaction(SYSTEM) as session:
+        return {place.email for place in members.of_tenant(session, SYSTEM, tenant_id)}
 
 
 def test_nobody_changes_their_own_access(operator: Person, open_page: Open) -> None:

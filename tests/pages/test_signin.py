@@ -189,7 +189,7 @@ def test_an_operator_without_a_team_is_shown_the_way_to_admin(
 ) -> None:
     user_id = a_user()
     with db.transaction(SYSTEM) as session:
-        tenants.make_operator(session, SYSTEM, user_id)
+        tenants.make_operator(session, SYSTEM, user_id, confirmed=True)
     app = open_page(Person(sign_in_browser(user_id)))
     assert "Admin" in str(app.info[0].value)
     assert not app.chat_input
