@@ -71,6 +71,7 @@ class Usage:
     `prompt_tokens` includes cached and cache-write tokens, `completion_tokens` includes reasoning,
     image and audio tokens. `cost_usd` is the provider's own amount, exactly as written, plus the
     upstream's where the key belongs to us (`is_byok`); None where the provider does not say.
+    `cache_write_1h_tokens` are those of `cache_write_tokens` that stay for an hour; None: not told.
     """
 
     prompt_tokens: int
@@ -83,6 +84,7 @@ class Usage:
     audio_completion_tokens: int
     searches: int
     cost_usd: Decimal | None
+    cache_write_1h_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +181,11 @@ def read_usage(raw: Mapping[str, object]) -> Usage | None:
     prompt = mapping_of(raw.get("prompt_tokens_details"))
     completion = mapping_of(raw.get("completion_tokens_details"))
     tools = mapping_of(raw.get("server_tool_use_details")) or mapping_of(raw.get("server_tool_use"))
+    written, written_1h = _cache_writes(raw, prompt)
     return Usage(
         prompt_tokens=count_of(raw.get("prompt_tokens")),
         cached_tokens=count_of(prompt.get("cached_tokens")),
-        cache_write_tokens=count_of(prompt.get("cache_write_tokens")),
+        cache_write_tokens=written,
         completion_tokens=count_of(raw.get("completion_tokens")),
         reasoning_tokens=count_of(completion.get("reasoning_tokens")),
         image_tokens=count_of(completion.get("image_tokens")),
@@ -190,6 +193,7 @@ def read_usage(raw: Mapping[str, object]) -> Usage | None:
         audio_completion_tokens=count_of(completion.get("audio_tokens")),
         searches=count_of(tools.get("web_search_requests")),
         cost_usd=_cost_usd(raw),
+        cache_write_1h_tokens=written_1h,
     )
 
 
@@ -237,6 +241,25 @@ def name_of(value: object) -> str | None:
     if not isinstance(value, str) or not value:
         return None
     return value[:_MAX_NAME_CHARS].replace("\x00", "")
+
+
+def _cache_writes(
+    raw: Mapping[str, object], prompt: Mapping[str, object]
+) -> tuple[int, int | None]:
+    """Tokens written to the cache, and those of them that stay for an hour; None where nobody says.
+
+    Anthropic's split lies beside the counts, or among the prompt's details where a gateway put it.
+    """
+    places = (raw.get("cache_creation"), prompt.get("cache_creation"),
+              prompt.get("cache_creation_token_details"))  # fmt: skip
+    split = next((found for place in places if (found := mapping_of(place))), {})
+    told = (prompt.get("cache_write_tokens"), raw.get("cache_creation_input_tokens"))
+    written = next((count for value in told if (count := count_of(value))), 0)
+    if not split.keys() & {"ephemeral_1h_input_tokens", "ephemeral_5m_input_tokens"}:
+        return written, None
+    written_1h = count_of(split.get("ephemeral_1h_input_tokens"))
+    together = written_1h + count_of(split.get("ephemeral_5m_input_tokens"))
+    return max(written, together), written_1h
 
 
 def _cost_usd(raw: Mapping[str, object]) -> Decimal | None:

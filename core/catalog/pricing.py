@@ -35,16 +35,19 @@ def cost_usd(terms: Terms, usage: Usage, *, at: datetime | None = None) -> Decim
 
     Cached and cache-write tokens lie inside the prompt's, reasoning, image and audio output inside
     the completion's; hidden reasoning bills as completion. Parts that together exceed their total
-    are cut to it. A rate of zero falls back to the prompt's or the completion's. `at` chooses rates
-    that depend on the time of day; without it none of those apply.
+    are cut to it. A rate of zero falls back to the prompt's or the completion's. A cache write whose
+    life nobody told is priced at the dearer of its rates. `at` chooses rates that depend on the time
+    of day; without it none of those apply.
     """
     rates = terms.rates_for(usage.prompt_tokens, at)
-    cached, written, heard, read = _parts(
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        usage.cache_write_tokens,
+    short_rate = rates.input_cache_write or rates.prompt
+    long_rate = rates.input_cache_write_1h or short_rate
+    unknown = usage.cache_write_1h_tokens is None
+    cached, written_1h, written, heard, read = _parts(
+        usage.prompt_tokens, usage.cached_tokens,
+        *_parts(usage.cache_write_tokens, usage.cache_write_1h_tokens or 0),
         usage.audio_prompt_tokens,
-    )
+    )  # fmt: skip
     drawn, spoken, said = _parts(
         usage.completion_tokens, usage.image_tokens, usage.audio_completion_tokens
     )
@@ -52,7 +55,8 @@ def cost_usd(terms: Terms, usage: Usage, *, at: datetime | None = None) -> Decim
         read * rates.prompt
         + heard * (rates.audio or rates.prompt)
         + cached * (rates.input_cache_read or rates.prompt)
-        + written * (rates.input_cache_write or rates.prompt)
+        + written * (max(short_rate, long_rate) if unknown else short_rate)
+        + written_1h * long_rate
         + said * rates.completion
         + drawn * (rates.image_output or rates.completion)
         + spoken * (rates.audio_output or rates.completion)
@@ -63,7 +67,7 @@ def cost_usd(terms: Terms, usage: Usage, *, at: datetime | None = None) -> Decim
 
 def worst_case_usd(
     terms: Terms,
-    prompt_tokens_guess: int,
+    prompt_tokens: int,
     answer_tokens_max: int,
     *,
     inputs: Collection[str] = EVERY_MODALITY,
@@ -73,12 +77,12 @@ def worst_case_usd(
     """The most a call of at most so many prompt and answer tokens and searches can cost.
 
     Every token is taken at the dearest rate it can meet in any tier within reach, caches included.
-    `prompt_tokens_guess` carries the caller's safety factor. `inputs` and `outputs` name what the
+    `prompt_tokens` is a bound, not a guess. `inputs` and `outputs` name what the
     request contains and may get back: without audio, audio's rates do not count.
     """
-    per_prompt, fees = _prompt_and_fees(terms, prompt_tokens_guess, inputs, searches)
-    per_answer = _dearest_answer_token(terms, prompt_tokens_guess, outputs)
-    return prompt_tokens_guess * per_prompt + fees + answer_tokens_max * per_answer
+    per_prompt, fees = _prompt_and_fees(terms, prompt_tokens, inputs, searches)
+    per_answer = _dearest_answer_token(terms, prompt_tokens, outputs)
+    return prompt_tokens * per_prompt + fees + answer_tokens_max * per_answer
 
 
 def answer_usd(terms: Terms, prompt_tokens: int, answer_tokens: int) -> Decimal:
@@ -88,7 +92,7 @@ def answer_usd(terms: Terms, prompt_tokens: int, answer_tokens: int) -> Decimal:
 
 def affordable_tokens(
     terms: Terms,
-    prompt_tokens_guess: int,
+    prompt_tokens: int,
     nusd: int,
     *,
     markup: Decimal = Decimal(0),
@@ -97,11 +101,11 @@ def affordable_tokens(
     searches: int = 0,
 ) -> int:
     """The most answer tokens whose worst case, with the markup, `nusd` covers; 0 for none."""
-    per_prompt, fees = _prompt_and_fees(terms, prompt_tokens_guess, inputs, searches)
-    left = to_usd(nusd) - (prompt_tokens_guess * per_prompt + fees) * (1 + markup)
+    per_prompt, fees = _prompt_and_fees(terms, prompt_tokens, inputs, searches)
+    left = to_usd(nusd) - (prompt_tokens * per_prompt + fees) * (1 + markup)
     if left < 0:
         return 0
-    per_answer = _dearest_answer_token(terms, prompt_tokens_guess, outputs) * (1 + markup)
+    per_answer = _dearest_answer_token(terms, prompt_tokens, outputs) * (1 + markup)
     return min(UNBOUNDED_TOKENS, int(left // per_answer)) if per_answer else UNBOUNDED_TOKENS
 
 

@@ -14,6 +14,7 @@ import orjson
 from sqlalchemy import select
 
 from core import crypto, db, errors
+from core.catalog.prompt_bounds import bound_request
 from core.catalog.providers import ChatRequest
 from core.chat import conversations, engine, prompt
 from core.chat.prompt import Prompt
@@ -178,6 +179,7 @@ def delete_conversation(who: Principal, conversation_id: UUID) -> None:
 def _open(who: Principal, asker: Standing, opening: _Opening, built: Prompt) -> Live:
     ask = Ask(
         source="chat", purpose="chat", prompt_tokens_guess=built.tokens_guess,
+        prompt_tokens_bound=bound_request(built.messages),
         conversation_id=opening.conversation_id,
     )  # fmt: skip
     admission = gate.prepare(asker, ask)

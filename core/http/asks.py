@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.catalog import tokens
+from core.catalog.prompt_bounds import bound_request
 from core.errors import BadInput
 from core.http import bodies, fields, messages
 from core.quota.standing import Standing
@@ -42,6 +43,7 @@ class Wanted:
     fields: Mapping[str, object]
     inputs: frozenset[str]
     prompt_tokens_guess: int
+    prompt_tokens_bound: int
     max_tokens: int | None
     is_stream: bool
     idempotency_key: str | None
@@ -62,9 +64,10 @@ def read(raw: bytes, idempotency_key: str | None) -> Wanted:
     assert isinstance(said, list)  # noqa: S101 - checked above; tells the type
     inputs = messages.check(said)
     sent = messages.without_nulls(said)
+    others = {name: body[name] for name in _SENT if name in body and body[name] != []}
     return Wanted(
         model_id=str(body["model"]), messages=sent, inputs=inputs,
-        fields={name: body[name] for name in _SENT if name in body and body[name] != []},
+        fields=others, prompt_tokens_bound=bound_request(sent, others),
         prompt_tokens_guess=tokens.guess_messages(
             sent, tools=body.get("tools"), response_format=body.get("response_format")
         ),

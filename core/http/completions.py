@@ -180,6 +180,7 @@ def _admit(secret: str, wanted: Wanted, offered: frozenset[str]) -> OpenCall:
         found,
         Ask(
             source="api", purpose="completion", prompt_tokens_guess=wanted.prompt_tokens_guess,
+            prompt_tokens_bound=wanted.prompt_tokens_bound,
             max_tokens=wanted.max_tokens, inputs=wanted.inputs,
             idempotency_key=wanted.idempotency_key,
         ),

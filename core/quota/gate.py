@@ -31,7 +31,7 @@ from core.quota.standing import Standing
 
 ANSWER_TOKENS_MIN = 256
 _TAKEN_OVER_LEASE_S = 60  # long enough to ask the provider and settle
-_GUESS_SAFETY = 1.3  # of the prompt's tokens, when reserving
+_GUESS_SAFETY = 1.3  # of the prompt's guessed tokens, where nothing bounds them
 # While a cost is uncertain: guessed answer tokens are at most so many times too few (a token of text
 # that is guessed by four bytes has one at least), and a known price is so much too low.
 _ANSWER_MARGIN = 4
@@ -42,7 +42,10 @@ Source = Literal["chat", "api", "background"]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is wanted: a call's purpose and its size. `max_tokens` None takes the model's default."""
+    """What is wanted: a call's purpose and its size. `max_tokens` None takes the model's default.
+
+    The guess of the prompt's tokens prices what nobody counted; the bound is what is reserved for it.
+    """
 
     source: Source
     purpose: str
@@ -51,6 +54,12 @@ class Ask:
     inputs: frozenset[str] = frozenset({"text"})
     conversation_id: UUID | None = None
     idempotency_key: str | None = None
+    prompt_tokens_bound: int = 0
+
+    @property
+    def prompt_tokens_held(self) -> int:
+        """The prompt's tokens to reserve."""
+        return max(self.prompt_tokens_bound, math.ceil(self.prompt_tokens_guess * _GUESS_SAFETY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +165,10 @@ def prepare(standing: Standing, ask: Ask) -> Admission:
             param="model",
         )
     terms = terms_of(standing)
-    guess = math.ceil(ask.prompt_tokens_guess * _GUESS_SAFETY)
+    prompt = ask.prompt_tokens_held
     cap = _answer_cap(standing, ask)
     worst_usd = pricing.worst_case_usd(
-        terms, guess, cap, inputs=ask.inputs, outputs=standing.output_modalities or ()
+        terms, prompt, cap, inputs=ask.inputs, outputs=standing.output_modalities or ()
     )
     return Admission(
         call_id=new_id(), tenant_id=standing.tenant_id, user_id=standing.user_id,
@@ -168,7 +177,7 @@ def prepare(standing: Standing, ask: Ask) -> Admission:
         project=standing.project, source=ask.source, purpose=ask.purpose,
         conversation_id=ask.conversation_id, provider=standing.provider,
         model_id=standing.model_id, price_id=standing.price_id, markup=str(standing.markup),
-        prompt_tokens_guess=ask.prompt_tokens_guess, answer_tokens_max=cap, tokens_held=guess + cap,
+        prompt_tokens_guess=ask.prompt_tokens_guess, answer_tokens_max=cap, tokens_held=prompt + cap,
         hold_nusd=billed_nusd(worst_usd, standing.markup), period=standing.period,
         idempotency_key=ask.idempotency_key, lease_token=new_id(), lease_s=LEASE_S,
         total_ms=standing.deadlines.total_ms, limits=standing.limits,
@@ -322,15 +331,15 @@ def _answer_cap(standing: Standing, ask: Ask) -> int:
 
 def affordable_tokens(standing: Standing, ask: Ask) -> int | None:
     """The longest answer, in tokens, that wallet, budgets and quotas cover; None: any."""
-    guess = math.ceil(ask.prompt_tokens_guess * _GUESS_SAFETY)
+    prompt = ask.prompt_tokens_held
     money = [n for n in (standing.available_nusd, standing.spend_left_nusd) if n is not None]
     caps = []
     if money and not standing.is_free:
         affordable = pricing.affordable_tokens(
-            terms_of(standing), guess, max(0, min(money)), markup=standing.markup, inputs=ask.inputs,
+            terms_of(standing), prompt, max(0, min(money)), markup=standing.markup, inputs=ask.inputs,
             outputs=standing.output_modalities or (),
         )  # fmt: skip
         caps.append(affordable)
     if standing.tokens_left is not None:
-        caps.append(standing.tokens_left - guess)
+        caps.append(standing.tokens_left - prompt)
     return max(0, min(caps)) if caps else None

@@ -344,3 +344,37 @@ def test_a_first_price_is_suspicious_only_for_an_unclear_unit() -> None:
 def test_prices_for_people_are_per_million() -> None:
     assert terms().prompt_usd_per_million == 2
     assert format(terms(completion="0.0000006").completion_usd_per_million, "f") == "0.6"
+
+
+WRITES = {"input_cache_write": "0.0000025", "input_cache_write_1h": "0.000004"}
+
+
+@pytest.mark.parametrize(
+    ("rates", "written_1h", "usd"),
+    [
+        (WRITES, None, "0.0004"),  # nobody says how long: the dearer
+        (WRITES, 0, "0.00025"),
+        (WRITES, 40, "0.00031"),
+        (WRITES, 100, "0.0004"),
+        (WRITES, 900, "0.0004"),  # cut to what was written at all
+        ({"input_cache_write": "0.0000025"}, None, "0.00025"),
+        ({"input_cache_write": "0.0000025"}, 100, "0.00025"),
+        ({"input_cache_write_1h": "0.000004"}, None, "0.0004"),
+        ({"input_cache_write_1h": "0.000001"}, None, "0.0002"),
+        ({}, 50, "0.0002"),
+    ],
+)
+def test_a_cache_write_is_priced_by_its_life_and_dearly_where_nobody_tells_it(
+    rates: dict[str, str], written_1h: int | None, usd: str
+) -> None:
+    written = Usage(100, 0, 100, 0, 0, 0, 0, 0, 0, None, written_1h)
+    assert pricing.cost_usd(terms(**rates), written) == Decimal(usd)
+
+
+@given(st.integers(0, 1_000), st.integers(0, 1_000), st.none() | st.integers(0, 1_000))
+def test_no_split_of_cache_writes_costs_more_than_the_worst_case(
+    cached: int, written: int, written_1h: int | None
+) -> None:
+    price = terms(**WRITES)
+    spent = Usage(1_000, cached, written, 0, 0, 0, 0, 0, 0, None, written_1h)
+    assert pricing.cost_usd(price, spent) <= pricing.worst_case_usd(price, 1_000, 0)
