@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TypeAlias, TypeVar
 from uuid import UUID
@@ -29,7 +29,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-from core import lanes, telemetry
+from core import clock, lanes, telemetry
 from core.db import JOBS
 from core.lanes import Lane
 
@@ -295,7 +295,7 @@ async def _put_back(manager: JobManager, job: Job) -> None:
         telemetry.alarm("job_given_up", job=job.task_name, attempts=job.attempts + 1)
         return
     try:
-        await manager.retry_job(job, retry_at=datetime.now(UTC))
+        await manager.retry_job(job, retry_at=clock.now())
     except UniqueViolation:  # the next one of its kind waits already and does the same
         await manager.finish_job(job, Status.FAILED, delete_job=True)
     log.warning("job.rescued", job=job.task_name, attempts=job.attempts + 1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from fractions import Fraction
 
 import pandas as pd
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core import clock
 from core.analytics import labels, parameters, sources
 from core.analytics.scope import Scope, scope_of
 from core.analytics.selection import Grain, Group, Selection, Value
@@ -213,7 +214,7 @@ def today(session: Session, scope: Scope) -> date:
     if scope.tenant_ids and len(scope.tenant_ids) == 1:
         for calendar in zones.calendars(session, scope.tenant_ids).values():
             return calendar.today()
-    return datetime.now(UTC).date()
+    return clock.now().date()
 
 
 def _source(

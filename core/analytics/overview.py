@@ -4,14 +4,14 @@ Reads only, for operators only; no content, no secret, no address of a person.""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core import schema
+from core import clock, schema
 from core.identity import zones
 from core.identity.access import Actor, require_operator
 
@@ -86,7 +86,7 @@ class Health:
 def tenants(session: Session, who: Actor) -> tuple[TenantRow, ...]:
     """Every tenant, the one that spent most this month first."""
     require_operator(who)
-    calendars, now = zones.calendars(session), datetime.now(UTC)
+    calendars, now = zones.calendars(session), clock.now()
     return tuple(
         TenantRow(**row, time_zone=calendars[row["tenant_id"]].said(now))
         for row in session.execute(text(_TENANTS)).mappings()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from core import db, errors, jobs, telemetry
+from core import clock, db, errors, jobs, telemetry
 from core.billing import (
     comparisons,
     differences,
@@ -233,19 +233,19 @@ def _refund_now(refund_id: str) -> Refund:
 @jobs.periodic("35 * * * *", "billing.reconcile_hourly")
 def _hourly() -> None:
     if stripe_api.configured():
-        _report(run(datetime.now(UTC), scope="hourly"))
+        _report(run(clock.now(), scope="hourly"))
 
 
 @jobs.periodic("50 2 * * *", "billing.reconcile_daily")
 def _daily() -> None:
     if stripe_api.configured():
-        _report(run(datetime.now(UTC), scope="daily"))
+        _report(run(clock.now(), scope="daily"))
 
 
 @jobs.task(webhooks.PAYOUTS)
 def _payouts() -> None:
     if stripe_api.configured():
-        compare_payouts(datetime.now(UTC))
+        compare_payouts(clock.now())
 
 
 def _report(report: Report) -> None:

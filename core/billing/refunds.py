@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from core import db, errors, jobs, telemetry
+from core import clock, db, errors, jobs, telemetry
 from core.billing import claw_backs, ledger, stripe_api
 from core.billing.claw_backs import Heard
 from core.billing.effects import Effect, Handled, Ignored, Waits
@@ -340,7 +340,7 @@ def _send(request: RefundRequest) -> RefundRequest:
 
 def _made_before(api: stripe_api.StripeApi, request: RefundRequest) -> Refund | None:
     """The refund an old request led to: past the life of its key, Stripe would make another."""
-    if datetime.now(UTC) - request.asked_at < _KEY_KEPT:
+    if clock.now() - request.asked_at < _KEY_KEPT:
         return None
     since = request.asked_at - timedelta(minutes=5)  # the two clocks may differ
     named = str(request.request_id)

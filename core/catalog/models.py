@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from core import clock
 from core.catalog import blocks
 from core.catalog.tables import Model, Price, Provider
 from core.catalog.terms import Terms, readable
@@ -163,7 +164,7 @@ def _by_price(row: ModelRow) -> tuple[Decimal, str]:
 
 
 def _today() -> date:
-    return datetime.now(UTC).date()
+    return clock.now().date()
 
 
 def _select() -> Select[Any]:

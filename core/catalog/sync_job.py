@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from core import errors, jobs
+from core import clock, errors, jobs
 from core.catalog import sync
 from core.catalog.providers import ProviderUnreachable
 from core.catalog.registry import connect
@@ -21,7 +19,7 @@ def sync_now(settings: Settings, *, asked_by: Operator | None = None) -> sync.Sy
     provider = connect(settings).get(sync.OPENROUTER)
     if provider is None:
         return None
-    return sync.sync_from_provider(provider, now=datetime.now(UTC), asked_by=asked_by)
+    return sync.sync_from_provider(provider, now=clock.now(), asked_by=asked_by)
 
 
 def ask(who: Actor, settings: Settings) -> sync.SyncReport:

@@ -7,13 +7,12 @@ cost stays in the books.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
-from core import errors
+from core import clock, errors
 from core.chat.tables import Conversation, Message, Turn
 from core.identity.access import Principal
 from core.metering.charges import Charge, is_final
@@ -99,7 +98,7 @@ def remove(session: Session, who: Principal, conversation_id: UUID) -> UUID | No
             Message.tenant_id == who.tenant_id, Message.conversation_id == conversation_id
         )
     )
-    row.title, row.leaf_id, row.deleted_at = "", None, datetime.now(UTC)
+    row.title, row.leaf_id, row.deleted_at = "", None, clock.now()
     return running
 
 

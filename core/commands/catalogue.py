@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from sqlalchemy import func, select
 
-from core import db
+from core import clock, db
 from core.catalog import blocks, sync
 from core.catalog.listing import read_file
 from core.catalog.sync_job import sync_now
@@ -40,7 +39,7 @@ def sync_models(file: Path | None, *, retire_any: bool) -> None:
             rows = read_file(file)
             with db.transaction(WHO) as session:
                 report = sync.apply(
-                    session, sync.OPENROUTER, rows, source="file", now=datetime.now(UTC),
+                    session, sync.OPENROUTER, rows, source="file", now=clock.now(),
                     retire_any=retire_any,
                 )  # fmt: skip
         if report is None:
@@ -76,7 +75,7 @@ def _switch(model_id: str, tenant_name: str | None, *, on: bool) -> None:
     tenant_id = None
     with connected(), db.transaction(WHO) as session:
         if tenant_name is None:
-            sync.set_model_active(session, WHO, model_id, active=on, now=datetime.now(UTC))
+            sync.set_model_active(session, WHO, model_id, active=on, now=clock.now())
         else:
             tenant_id = finding.tenant(session, tenant_name).tenant_id
             turn = blocks.unblock if on else blocks.block

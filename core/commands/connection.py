@@ -16,7 +16,7 @@ from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from core import db, errors, postgres, schema, settings, telemetry
+from core import clock, db, errors, postgres, schema, settings, telemetry
 from core.db import Database, Lane, System
 from core.settings import Settings
 
@@ -50,6 +50,8 @@ def connected(*, log_level: str = "ERROR") -> Iterator[Settings]:
         try:
             database.verify_roles()
             db.install(database)
+            with db.transaction(WHO) as session:
+                clock.compare(session)
             with db.use_lane(Lane.LONG):  # somebody waits for it, and nobody else does
                 yield current
         finally:

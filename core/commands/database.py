@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
 from sqlalchemy.exc import OperationalError
 
-from core import db, errors, schema, settings
+from core import clock, db, errors, schema, settings
 from core.catalog import sync
 from core.commands.connection import WHO, address, connected
 from core.commands.output import Command, answer
@@ -33,7 +31,7 @@ def migrate() -> None:
 @click.option("--demo", is_flag=True, help="Also demo tenants, people and 90 days of usage.")
 def seed(*, demo: bool) -> None:
     """Fill the catalogue, and with --demo the demo tenants (development only); idempotent."""
-    now = datetime.now(UTC)
+    now = clock.now()
     with connected() as current, db.transaction(WHO) as session:
         sync.seed(session, development=current.development, now=now)
         made = demonstration.seed(session, current, now) if demo else False

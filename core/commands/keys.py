@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import click
 
-from core import db
+from core import clock, db
 from core.commands import finding
 from core.commands.connection import WHO, connected
 from core.commands.output import USD, Group, answer, remark
@@ -30,7 +30,7 @@ def create(
     tenant_name: str, person: str, name: str, budget_nusd: int | None, days: int | None
 ) -> None:
     """Make an API key for a member; prints the key once, and its id on standard error."""
-    expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
+    expires_at = clock.now() + timedelta(days=days) if days else None
     with connected(), db.transaction(WHO) as session:
         tenant_id = finding.tenant(session, tenant_name).tenant_id
         issued = keys.issue(

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import click
 
-from core import db, errors
+from core import clock, db, errors
 from core.billing import connection, inbox, offers, reconcile, stripe_api
 from core.billing.stripe_api import StripeRefused
 from core.commands.connection import WHO, connected
@@ -40,7 +39,7 @@ def mirror() -> None:
 def reconcile_(scope: reconcile.Scope) -> int:
     """Compare Stripe's books with ours and book what is missing; exit 1 when they differ."""
     with _selling():
-        found = reconcile.run(datetime.now(UTC), scope=scope)
+        found = reconcile.run(clock.now(), scope=scope)
     for difference in found.differences:
         say(
             f"{difference.kind} {difference.stripe_id}: ours {difference.ours}, theirs"

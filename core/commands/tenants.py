@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 import click
 from sqlalchemy.orm import Session
 
-from core import db
+from core import clock, db
 from core.billing import accounts
 from core.billing.ledger import Mode
 from core.commands import finding
@@ -102,7 +101,7 @@ def _set(
 
 
 def _say(found: Terms) -> None:
-    now = datetime.now(UTC)
+    now = clock.now()
     coming = found.calendar.coming(now)
     state = "active" if found.active else "suspended"
     answer(

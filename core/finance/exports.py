@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID
@@ -19,7 +19,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import errors
+from core import clock, errors
 from core.db import new_id
 from core.finance import stored_files
 from core.finance.datasets import catalogue
@@ -125,7 +125,7 @@ def ask(
         )
     row.export_id, row.kind, row.format, row.detail = new_id(), kind, wanted.name, detail
     row.first_day, row.last_day, row.asked_by = period.first, period.last, person.user_id
-    row.asked_at = datetime.now(UTC)
+    row.asked_at = clock.now()
     row.expires_at = row.asked_at + stored_files.KEPT
     session.add(row)
     session.flush()
@@ -144,7 +144,7 @@ def list_exports(session: Session, who: Actor, tenant_id: UUID | None) -> tuple[
     (without a tenant: over all tenants). Raises errors.Forbidden, errors.NotFound for another tenant.
     """
     _require_reader(who, tenant_id)
-    now = datetime.now(UTC)
+    now = clock.now()
     if tenant_id is None:
         of_all = select(PlatformExport).where(PlatformExport.expires_at > now)
         newest = of_all.order_by(PlatformExport.asked_at.desc()).limit(LISTED_MAX)
@@ -274,7 +274,7 @@ def _as_missing() -> Iterator[None]:
 def _find(session: Session, who: Actor, export_id: UUID) -> Asked:
     person = _person(who)
     row = _row(session, who, export_id)
-    if row is None or row.expires_at <= datetime.now(UTC):
+    if row is None or row.expires_at <= clock.now():
         raise errors.NotFound(NO_SUCH)
     asked = _asked(row, _file_of(session, row))
     try:

@@ -7,14 +7,14 @@ tenant's file is read as the tenant sees its books, under row security.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import Update, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import db, errors, jobs
+from core import clock, db, errors, jobs
 from core.alerts import notices
 from core.db import System, new_id
 from core.finance.datasets import catalogue
@@ -40,7 +40,7 @@ def order(
     made = insert(ExportFile).values(
         tenant_id=tenant_id, file_id=new_id(), closing_id=closing_id, kind=kind, format=format_name,
         first_day=period.first, last_day=period.last, detail=detail, rows_total=rows,
-        expires_at=None if closing_id else datetime.now(UTC) + KEPT + timedelta(days=1),
+        expires_at=None if closing_id else clock.now() + KEPT + timedelta(days=1),
     )  # fmt: skip
     same = select(ExportFile.file_id).where(
         ExportFile.tenant_id == tenant_id, ExportFile.closing_id.is_not_distinct_from(closing_id),

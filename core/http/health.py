@@ -1,4 +1,4 @@
-"""GET /livez, /readyz and /metrics: does the process live, could it charge and record; counts.
+"""GET /livez, /readyz and /metrics: does the process live, could it charge and record, in time; counts.
 
 Metrics hold no content, and are for whoever has METRICS_TOKEN. Without one they are closed, but in
 development to programs of this machine that come through no proxy.
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DatabaseError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core import db, errors, schema, settings, telemetry
+from core import clock, db, errors, schema, settings, telemetry
 from core.billing import stripe_api
 from core.chat import engine
 from core.http import problems, proxies
@@ -75,6 +75,7 @@ async def _checks() -> dict[str, bool]:
         running = engine.current()
         checks["engine"] = not running.draining
         checks["database"], checks["migrations"] = await running.sql(_database)
+        checks["clock"] = not clock.is_apart()
     except errors.Unavailable:
         pass
     except DatabaseError as error:
@@ -86,6 +87,7 @@ def _database() -> tuple[bool, bool]:
     """Whether a write is committed, and whether the schema is this code's."""
     with db.transaction(db.System("readiness")) as session:
         session.execute(text(_WRITE))
+        clock.compare(session)
         is_at_head = schema.at_head(session.connection())
     return True, is_at_head
 

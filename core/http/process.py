@@ -10,14 +10,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DatabaseError, OperationalError, ProgrammingError
 
-from core import db, postgres, schema, settings, telemetry, worker
+from core import clock, db, errors, postgres, schema, settings, telemetry, worker
 from core.billing import connection
 from core.catalog import demo, registry, sync
 from core.chat import engine
@@ -31,7 +30,9 @@ from core.settings import Settings
 
 DRAIN_S = 8.0
 _WORKER_PATIENCE_S = 12.0
+_COMPARE_EVERY_S = 60.0
 FIRST_START = System("first start")
+_CLOCK = System("clock")
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,8 @@ async def running(configured: Settings, *, warm: Sequence[str] = ()) -> AsyncIte
         await stack.enter_async_context(connection.serving(configured))
         if configured.run_worker:
             _start_worker(configured, stack)
+        watching = asyncio.create_task(_watch_clock())
+        stack.callback(watching.cancel)
         made = Engine(clients)
         engine.install(made)
         stack.callback(engine.install, None)
@@ -107,7 +110,21 @@ def _open_database(configured: Settings, stack: AsyncExitStack) -> None:
     stack.callback(database.close)
     database.verify_roles()
     db.install(database)
+    _compare_clock()
     _fill(configured)
+
+
+def _compare_clock() -> None:
+    with db.transaction(_CLOCK) as session:
+        clock.compare(session)
+
+
+async def _watch_clock() -> None:
+    """Compare now and then, also where nobody asks whether this process is ready."""
+    while True:
+        await asyncio.sleep(_COMPARE_EVERY_S)
+        with suppress(errors.Refusal, DatabaseError):  # whoever asks then says so
+            await asyncio.to_thread(_compare_clock)
 
 
 def _is_at_head(url: str) -> bool:
@@ -124,7 +141,7 @@ def _is_at_head(url: str) -> bool:
 
 def _fill(configured: Settings) -> None:
     """What a first start finds: this month's partitions, the catalogue and, to try, demo data."""
-    now = datetime.now(UTC)
+    now = clock.now()
     with db.use_lane(db.Lane.LONG), db.transaction(FIRST_START) as session:
         partitions.ensure_ahead(session)
         sync.seed(session, development=configured.development, now=now)

@@ -5,14 +5,14 @@ account that is somebody's already."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core import db, errors, settings
+from core import clock, db, errors, settings
 from core.crypto import new_token, token_hash
 from core.db import new_id
 from core.identity import audit, names, passwords, sessions
@@ -64,7 +64,7 @@ class Invite:
 
     def is_open(self, now: datetime | None = None) -> bool:
         """Whether the link can still be used."""
-        return self.expires_at > (now or datetime.now(UTC))
+        return self.expires_at > (now or clock.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def invite(session: Session, who: Actor, tenant_id: UUID, email: str, role: Role
         require_admin(who, tenant_id)
     token = new_token()
     issued = IssuedInvite(
-        new_id(), names.email(email), role, datetime.now(UTC) + LIFE,
+        new_id(), names.email(email), role, clock.now() + LIFE,
         f"{settings.current().app_url}/?invite={token}",
     )  # fmt: skip
     outcome = session.execute(

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from datetime import datetime
 
-from core import errors
+from core import clock, errors
 
 _EMAIL = re.compile(r"[a-z0-9._%+'-]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 _EMAIL_LENGTH_MAX = 254
@@ -46,6 +46,6 @@ def future(at: datetime | None, param: str) -> datetime | None:
     """A moment with a zone that is still to come, or none. Raises errors.BadInput."""
     if at is None:
         return None
-    if at.tzinfo is None or at <= datetime.now(at.tzinfo):
+    if at.tzinfo is None or at <= clock.now():
         raise errors.BadInput(f"The {param} must be a moment in the future.", param=param)
     return at

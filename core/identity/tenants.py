@@ -4,7 +4,7 @@ row. Opens no account and grants no credit: money belongs to a room above."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from sqlalchemy import Select, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import errors
+from core import clock, errors
 from core.db import new_id
 from core.identity import audit, names, people, zones
 from core.identity.access import Actor, Role, require_operator
@@ -278,7 +278,7 @@ def every_tenant(session: Session, who: Actor) -> tuple[TenantEntry, ...]:
             Member(row.user_id, row.email, row.name, Role(row.role), active)
         )
     tenants = session.scalars(select(Tenant).order_by(Tenant.name, Tenant.tenant_id))
-    calendars, now = zones.calendars(session), datetime.now(UTC)
+    calendars, now = zones.calendars(session), clock.now()
     return tuple(
         TenantEntry(
             t.tenant_id, t.name, t.plan, t.mode, calendars[t.tenant_id].span_at(now).time_zone,

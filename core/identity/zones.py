@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from core import errors
+from core import clock, errors
 from core.identity.tables import Tenant, ZoneChange
 from core.periods import Period, following_month
 
@@ -83,7 +83,7 @@ class Calendar:
 
     def today(self) -> date:
         """The day it is now."""
-        return self.day_of(datetime.now(UTC))
+        return self.day_of(clock.now())
 
     def start_of(self, day: date) -> datetime:
         """The first moment of a day, in UTC; of a day that has none, that of the next."""

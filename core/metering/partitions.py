@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core import db, jobs
+from core import clock, db, jobs
 from core.db import System
 from core.periods import following_month
 
@@ -27,7 +27,7 @@ def ensure(session: Session, first: date, last: date) -> int:
 
 def ensure_ahead(session: Session) -> int:
     """Make those of this month and the next three; returns how many were missing."""
-    this = datetime.now(UTC).date().replace(day=1)
+    this = clock.now().date().replace(day=1)
     last = this
     for _ in range(MONTHS_AHEAD):
         last = following_month(last)

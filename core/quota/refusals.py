@@ -5,11 +5,11 @@ resets, what still works. It decides nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from core import errors, telemetry
+from core import clock, errors, telemetry
 from core.money import show
 from core.quota import alternatives
 from core.quota.admissions import Admission
@@ -125,7 +125,7 @@ def _rate(code: str, verdict: Mapping[str, Any]) -> errors.RateLimited:
         f"{whose.capitalize()} limit of {most:,} requests per {unit} is reached. Try again in"
         f" {_duration(wait_s)}.",
         limit=code, scope=str(verdict["scope"]), used=f"{used}", maximum=f"{most}",
-        resets_at=datetime.now(UTC) + timedelta(seconds=wait_s), retry_after_s=wait_s,
+        resets_at=clock.now() + timedelta(seconds=wait_s), retry_after_s=wait_s,
     )  # fmt: skip
 
 

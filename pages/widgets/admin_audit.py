@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import get_args
 from urllib.parse import urlencode
 from uuid import UUID
@@ -15,7 +14,7 @@ import streamlit as st
 from sqlalchemy.orm import Session
 from streamlit.delta_generator import DeltaGenerator
 
-from core import db, errors
+from core import clock, db, errors
 from core.analytics import labels
 from core.finance import exports
 from core.finance.exports import Asked, State
@@ -93,7 +92,7 @@ def _export(who: Principal | Operator, tenant_id: UUID | None, place: DeltaGener
 def _ask(
     session: Session, who: Principal | Operator, tenant_id: UUID | None, format_name: str
 ) -> Asked:
-    today = datetime.now(UTC).date()
+    today = clock.now().date()
     if tenant_id is not None:
         today = zones.calendar_of(session, tenant_id).today()
     return exports.ask(

@@ -3,14 +3,13 @@ narrowed to it, whose rows add up to the line."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from core import db
+from core import clock, db
 from core.analytics import figures, latencies, parameters
 from core.analytics.figures import GroupRow
 from core.analytics.parameters import Span
@@ -37,7 +36,7 @@ def draw(operator: Operator) -> None:
         bind="query-params", label_visibility="collapsed",
     )  # fmt: skip
     selection = Selection(
-        parameters.period_of(_SPANS.get(str(chosen), Span.THIS_MONTH), datetime.now(UTC).date())
+        parameters.period_of(_SPANS.get(str(chosen), Span.THIS_MONTH), clock.now().date())
     )
     days = selection.period
     st.caption(

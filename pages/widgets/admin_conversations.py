@@ -4,13 +4,12 @@ and never a text: those are their owner's."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pandas as pd
 import streamlit as st
 
-from core import db
+from core import clock, db
 from core.alerts.rules import DEAR_CONVERSATION_NUSD
 from core.analytics import conversations, labels
 from core.analytics.conversations import Metadata, Place
@@ -40,7 +39,7 @@ def draw(who: Principal | Operator, tenant_id: UUID | None = None) -> None:
             "Who, when, which model and what it cost so far. What was said is its owner's alone."
             f" Times are {shown.zone()}."
         )
-        period = last_days(_DAYS.get(str(span), 30), datetime.now(UTC).date())
+        period = last_days(_DAYS.get(str(span), 30), clock.now().date())
         selection = Selection(period)
         if tenant_id is not None:
             selection = selection.only(Group.TENANT, tenant_id)

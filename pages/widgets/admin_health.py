@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 from prometheus_client import Counter, Gauge
 
-from core import db, invariants, telemetry
+from core import clock, db, invariants, telemetry
 from core.analytics import overview, providers
 from core.analytics.overview import Health
 from core.analytics.providers import HOURS, ProviderRow
@@ -35,6 +35,7 @@ def draw(operator: Operator) -> None:
     _providers(rows)
     with st.grid(3, min_column_width=240, gap="small"):
         _database(health)
+        _clock()
         _jobs(health)
         _calls(health)
         _catalog(health)
@@ -126,6 +127,14 @@ def _database(health: Health) -> None:
             "Migrations": f"{health.migration}, {'at head' if health.at_head else 'not at head'}",
         },
     )
+
+
+def _clock() -> None:
+    offset_s = clock.offset_s()
+    ahead = "behind" if offset_s > 0 else "ahead of"
+    said = f"{abs(offset_s):,.0f} s {ahead} the database's" if offset_s else "as the database's"
+    trouble = "Wrong" if clock.is_apart() else None
+    _card("Clock", trouble, {"This process's": said, "Allowed": f"{clock.APART_S_MAX:.0f} s"})
 
 
 def _jobs(health: Health) -> None:

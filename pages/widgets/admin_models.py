@@ -3,14 +3,13 @@ its price and use. For a team's admins, the models of the offer with on and off 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pandas as pd
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from core import db
+from core import clock, db
 from core.analytics import model_use
 from core.analytics.model_use import ModelUse
 from core.catalog import blocks, models, sync
@@ -92,7 +91,7 @@ def _models_table(
 
 
 def _state(row: ModelRow) -> str:
-    if row.expires_on is not None and row.expires_on <= datetime.now(UTC).date():
+    if row.expires_on is not None and row.expires_on <= clock.now().date():
         return f"Ended {row.expires_on:%b} {row.expires_on.day}"
     return "Active" if row.is_active else "Off"
 
@@ -110,7 +109,7 @@ def _one(operator: Operator, row: ModelRow, off: tuple[str, ...]) -> None:
         width="stretch",
     )
     _switch(operator, row, head)
-    refusal = row.refusal(datetime.now(UTC).date())
+    refusal = row.refusal(clock.now().date())
     if refusal is not None:
         st.caption(plain(refusal))
     if off:
@@ -135,5 +134,5 @@ def _switch(operator: Operator, row: ModelRow, place: st.delta_generator.DeltaGe
 
 def _turn(session: Session, operator: Operator, row: ModelRow) -> str:
     active = not row.is_active
-    sync.set_model_active(session, operator, row.model_id, active=active, now=datetime.now(UTC))
+    sync.set_model_active(session, operator, row.model_id, active=active, now=clock.now())
     return f"{plain(row.name)} is {'active' if active else 'off'}."

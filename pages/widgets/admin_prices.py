@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from core import db
+from core import clock, db
 from core.catalog import prices
 from core.catalog.prices import HeldPrice
 from core.catalog.terms import readable
@@ -57,7 +56,7 @@ def _line(operator: Operator, price: HeldPrice) -> None:
 
 
 def _accept(session: Session, operator: Operator, price: HeldPrice) -> str:
-    prices.accept_price(session, operator, price.price_id, now=datetime.now(UTC))
+    prices.accept_price(session, operator, price.price_id, now=clock.now())
     return f"Accepted the price of {plain(price.model_name)}."
 
 

@@ -3,14 +3,13 @@ name, plan and markup. Core decides who may; what is not one's to change is show
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from core import db
+from core import clock, db
 from core.billing import subscriptions
 from core.identity import tenants, terms, zones
 from core.identity.access import Operator, Principal
@@ -49,7 +48,7 @@ def _key(name: str, found: Terms) -> str:
 
 def _facts(found: Terms) -> None:
     facts = {
-        "Name": plain(found.name), "Time zone": plain(found.calendar.said(datetime.now(UTC))),
+        "Name": plain(found.name), "Time zone": plain(found.calendar.said(clock.now())),
         "Plan": found.plan, "How it pays": found.mode,
         "Cost centre": plain(found.cost_center or shown.NONE),
         "Project": plain(found.project or shown.NONE),
@@ -64,7 +63,7 @@ def _facts(found: Terms) -> None:
 
 
 def _zone(who: Principal | Operator, found: Terms, place: Place) -> None:
-    now = datetime.now(UTC)
+    now = clock.now()
     zone, coming = found.calendar.span_at(now).time_zone, found.calendar.coming(now)
     starts_on = zones.next_change(found.calendar, zone, now).starts_on
     with (

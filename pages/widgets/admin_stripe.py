@@ -3,13 +3,11 @@ and where Stripe's books and ours differ. Shows no event's content."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pandas as pd
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from core import db
+from core import clock, db
 from core.billing import differences, inbox, reconcile, stripe_api
 from core.billing.differences import Noted
 from core.billing.inbox import Counts, Received, State
@@ -155,4 +153,4 @@ def _differences(found: tuple[Noted, ...]) -> None:
 
 
 def _compare() -> Report:
-    return reconcile.run(datetime.now(UTC), scope="all")
+    return reconcile.run(clock.now(), scope="all")

@@ -4,7 +4,7 @@ way to end one. The secret is in no table, URL or log; once its dialog is closed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import pandas as pd
@@ -12,7 +12,7 @@ import streamlit as st
 from sqlalchemy.orm import Session
 from streamlit.delta_generator import DeltaGenerator
 
-from core import settings
+from core import clock, settings
 from core.analytics.budgets import KeyUse
 from core.identity import keys
 from core.identity.access import Operator, Principal, Scope, SignedIn
@@ -69,7 +69,7 @@ def new(
                     session, who, name, tenant_id=tenant_id, user_id=user_id,
                     scopes=[str(scope) for scope in scopes],
                     budget_nusd=parse_usd(budget) if budget.strip() else None,
-                    expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
+                    expires_at=None if days is None else clock.now() + timedelta(days=days),
                 ),
             )  # fmt: skip
 
@@ -176,7 +176,7 @@ def _end(session: Session, who: Principal | Operator, key_id: UUID, name: str) -
 def _state(row: Key) -> str:
     if row.revoked_at is not None:
         return "Revoked"
-    if row.expires_at is not None and row.expires_at <= datetime.now(UTC):
+    if row.expires_at is not None and row.expires_at <= clock.now():
         return "Expired"
     return "Active"
 

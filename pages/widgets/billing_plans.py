@@ -4,10 +4,10 @@ and in proportion, a downgrade or an end with the period that is paid."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import streamlit as st
 
+from core import clock
 from core.billing import invoices, subscriptions
 from core.billing.overview import PlanCard
 from core.billing.sales_tables import Subscription
@@ -163,7 +163,7 @@ def _change(desk: Desk, card: PlanCard, running: Subscription) -> None:
     ):
         if is_upgrade:
             added = invoices.upgrade_ahead_nusd(
-                held.allowance_nusd if held else 0, offer.allowance_nusd, datetime.now(UTC),
+                held.allowance_nusd if held else 0, offer.allowance_nusd, clock.now(),
                 running.period_end,
             )  # fmt: skip
             st.markdown(

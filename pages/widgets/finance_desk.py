@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
 import streamlit as st
 
-from core import db
+from core import clock, db
 from core.analytics import parameters
 from core.analytics.selection import Group, Selection, Value
 from core.finance import months
@@ -87,7 +87,7 @@ def _of_operator(operator: Operator) -> Desk:
     entry = entries[chosen] if chosen else None
     if entry is None:
         st.caption("The books of **all tenants**, in USD. Days and months are each tenant's own.")
-        return Desk(operator, None, "all tenants", "UTC", datetime.now(UTC).date(), names)
+        return Desk(operator, None, "all tenants", "UTC", clock.now().date(), names)
     with db.transaction(operator) as session:
         today = zones.calendar_of(session, entry.tenant_id).today()
     st.caption(

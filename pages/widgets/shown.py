@@ -3,13 +3,14 @@ returns for Markdown cannot be taken for a formula or a link."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
+from core import clock
 from core.money import exact, show, show_minor
 from pages.widgets.text import plain
 
@@ -82,7 +83,7 @@ def ago(at: datetime | None, now: datetime | None = None) -> str:
     """How long ago, in the largest whole unit."""
     if at is None:
         return NONE
-    seconds = max(0, int(((now or datetime.now(UTC)) - at).total_seconds()))
+    seconds = max(0, int(((now or clock.now()) - at).total_seconds()))
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds // size} {unit} ago"

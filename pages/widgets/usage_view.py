@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeAlias
 
 import streamlit as st
 from sqlalchemy.orm import Session
 
+from core import clock
 from core.analytics import figures
 from core.analytics.parameters import Span
 from core.analytics.scope import sees_tenant
@@ -115,7 +116,7 @@ def part(*, parallel: bool = True) -> Callable[[Part[P]], Part[P]]:
 def today_of(session: Session, who: Who) -> date:
     """The day it is: of a team its own, for operators that of UTC."""
     if isinstance(who, Operator):
-        return datetime.now(UTC).date()
+        return clock.now().date()
     return zones.calendar_of(session, who.tenant_id).today()
 
 

@@ -49,7 +49,8 @@ def test_a_database_of_another_version_is_not_ready(
     ready = httpx2.get(f"{service.url}/readyz")
     assert ready.status_code == 503
     assert ready.json()["checks"] == {
-        "engine": "ok", "database": "ok", "migrations": "failed", "keyring": "ok"
+        "engine": "ok", "database": "ok", "migrations": "failed", "keyring": "ok",
+        "clock": "ok",
     }  # fmt: skip
 
 

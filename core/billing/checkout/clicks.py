@@ -7,14 +7,14 @@ that runs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import db, errors
+from core import clock, db, errors
 from core.billing import customers, ledger, offers, orders, stripe_api, subscriptions
 from core.billing.checkout import pages
 from core.billing.ledger import BILLING
@@ -100,7 +100,7 @@ def _ordered(principal: Principal, click: _Click) -> Order:
 
 def _to_page(order: Order, principal: Principal, *, save_card: bool) -> Order:
     """The order with its page: the one it has, or one opened now."""
-    age = datetime.now(UTC) - order.created_at
+    age = clock.now() - order.created_at
     if order.session_url and order.state == "open" and age > _PAGE_OPEN_FOR:
         order = _looked_up(order)
     if order.state in _DONE:

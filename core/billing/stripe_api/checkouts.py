@@ -5,8 +5,9 @@ from them: the order's row says it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from core import clock
 from core.billing import stripe_objects
 from core.billing.stripe_api.asks import CheckoutAsk
 from core.billing.stripe_api.connection import (
@@ -74,7 +75,7 @@ def _wanted(ask: CheckoutAsk) -> CheckoutParams:
     """The request. Metadata goes on everything the payment makes: a refund or dispute carries no
     session, and Stripe copies nothing by itself."""
     names = {"tenant_id": str(ask.tenant_id), "order_id": str(ask.order_id), "kind": ask.kind}
-    closes_at = (ask.asked_at or datetime.now(UTC)) + _OPEN_FOR
+    closes_at = (ask.asked_at or clock.now()) + _OPEN_FOR
     wanted: CheckoutParams = {
         "mode": ask.mode,
         "ui_mode": "hosted_page",

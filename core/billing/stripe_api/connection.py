@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 import stripe
 
-from core import telemetry
+from core import clock, telemetry
 from core.billing.stripe_api.refusals import (
     CardDeclined,
     SignatureReason,
@@ -263,8 +262,9 @@ def _signed_at(header: str) -> int:
 
 
 def _untimely(signed_at: int) -> SignatureReason | None:
-    """The library lets the future pass; a clock that is wrong here would too, for as long."""
-    age_s = time.time() - signed_at
+    """The library lets the future pass; a clock that is wrong here would too, for as long. The time is the
+    database's: one process whose clock is wrong would refuse every event."""
+    age_s = clock.time_s() - signed_at
     if age_s > TOLERANCE_S:
         return "too_old"
     return "in_the_future" if age_s < -TOLERANCE_S else None

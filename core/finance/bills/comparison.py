@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from core import errors, telemetry
+from core import clock, errors, telemetry
 from core.alerts import notices
 from core.finance.bills import causes, ours
 from core.finance.bills.causes import Cause, ModelCheck, Theirs
@@ -78,7 +78,7 @@ class DayCheck:
 
 def require_closed(day: date) -> None:
     """Refuse a UTC day that is not over. Raises errors.BadInput."""
-    if day >= datetime.now(UTC).date():
+    if day >= clock.now().date():
         raise errors.BadInput(f"{day} is not over yet in UTC.", param="day")
 
 
@@ -121,7 +121,7 @@ def has_bill(session: Session, provider: str, day: date) -> bool:
 def listed(session: Session, who: Actor, *, days: int = 31) -> tuple[DayCheck, ...]:
     """The last `days` days that were compared, newest first, for operators."""
     require_operator(who)
-    since = datetime.now(UTC).date() - timedelta(days=min(max(days, 1), _DAYS_MAX))
+    since = clock.now().date() - timedelta(days=min(max(days, 1), _DAYS_MAX))
     grouped: dict[tuple[date, str], list[BillCheck]] = defaultdict(list)
     query = select(BillCheck).where(BillCheck.day >= since).order_by(BillCheck.model)
     for row in session.scalars(query.execution_options(populate_existing=True)):
@@ -147,7 +147,7 @@ def _keep(session: Session, provider: str, day: date, models: tuple[ModelCheck, 
                 for m in models
             ],
         )  # fmt: skip
-    return session.scalar(select(func.now())) or datetime.now(UTC)
+    return session.scalar(select(func.now())) or clock.now()
 
 
 def _tell(session: Session, found: DayCheck) -> None:

@@ -7,12 +7,12 @@ it keeps thirty days.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import structlog
 from sqlalchemy import select
 
-from core import db, errors, jobs, telemetry
+from core import clock, db, errors, jobs, telemetry
 from core.catalog import activity
 from core.catalog.activity import ActivityRow
 from core.catalog.registry import OPENROUTER
@@ -38,7 +38,7 @@ def run(settings: Settings, who: Actor) -> tuple[DayCheck, ...]:
     """
     require_operator(who)
     rows = activity.read(settings.openrouter_base_url, _key(settings))
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    yesterday = clock.now().date() - timedelta(days=1)
     rows = tuple(row for row in rows if row.day <= yesterday)
     # How far back it goes is the provider's to say: what it does not list there is not nothing.
     first = min((row.day for row in rows), default=yesterday)
@@ -54,7 +54,7 @@ def run_day(settings: Settings, who: Actor, day: date) -> DayCheck:
     """
     require_operator(who)
     comparison.require_closed(day)
-    oldest = datetime.now(UTC).date() - timedelta(days=activity.DAYS_KEPT)
+    oldest = clock.now().date() - timedelta(days=activity.DAYS_KEPT)
     if settings.openrouter_management_key is not None and day >= oldest:
         rows = activity.read(settings.openrouter_base_url, _key(settings), day=day)
         return _compare(who, rows, [day])[0]

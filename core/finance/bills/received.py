@@ -14,7 +14,7 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import errors
+from core import clock, errors
 from core.catalog.activity import EXACT
 from core.catalog.registry import OPENROUTER
 from core.finance.bills import comparison, sheets
@@ -53,7 +53,7 @@ def upload(session: Session, who: Actor, file: BinaryIO, *, provider: str = OPEN
     with audit.denials(who, "provider_bill.upload", f"provider:{provider}"):
         require_operator(who)
     comparison.lock(session)
-    sheet = sheets.open_sheet(file, datetime.now(UTC))
+    sheet = sheets.open_sheet(file, clock.now())
     if sheet.has_generations:
         found = _keep_lines(session, provider, sheet)
     else:
