@@ -4,14 +4,17 @@ reading: a notice ends when its cause does, and nothing here is stored, sent or 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from core import errors
+from core.billing import balance
 from core.billing.sales_tables import AutoTopup, ClawBack, Invoice, Order, Subscription
 from core.identity import zones
 from core.identity.access import Principal, Role
@@ -20,6 +23,7 @@ from core.money import show, show_minor
 
 Weight: TypeAlias = Literal["stop", "warn", "tell"]
 Way: TypeAlias = Literal["add_credit", "update_card", "pay_now", "open_invoice", "auto_topup"]
+_LOSSES_SAID = 3
 _UNPAID = ("past_due", "unpaid", "incomplete")
 
 
@@ -47,7 +51,10 @@ def of(session: Session, who: Principal) -> tuple[Notice, ...]:
     if who.role is Role.MEMBER:
         return tuple(notice for notice in wallet if notice.weight == "stop")
     calendar = zones.calendar_of(session, who.tenant_id)
-    found = [*wallet, *_of_plan(session, calendar), *_of_topup(session), *_of_orders(session)]
+    found = [
+        *wallet, *_of_expiry(session, who, calendar), *_of_plan(session, calendar),
+        *_of_topup(session), *_of_orders(session),
+    ]  # fmt: skip
     return tuple(sorted(found, key=lambda notice: ("stop", "warn", "tell").index(notice.weight)))
 
 
@@ -83,6 +90,27 @@ def _of_wallet(session: Session) -> Iterator[Notice]:
             "The credit limit is reached",
             "Calls that cost money are refused until an invoice is paid; free models still answer.",
         )
+
+
+def _of_expiry(session: Session, who: Principal, calendar: Calendar) -> Iterator[Notice]:
+    """Credit that will end unused before long, if use goes on as it did."""
+    with suppress(errors.NotFound):
+        found = balance.read(session, who)
+        soon = found.read_at + timedelta(days=balance.EXPIRING_DAYS)
+        losses = [loss for loss in found.course.losses if loss.expires_at <= soon]
+        if losses:
+            lost = sum(loss.amount_nusd for loss in losses)
+            ends = [
+                f"{show(loss.amount_nusd)} on {calendar.day_of(loss.expires_at):%-d %B %Y}"
+                for loss in losses[:_LOSSES_SAID]
+            ]
+            more = f" and {len(losses) - _LOSSES_SAID} more times" * (len(losses) > _LOSSES_SAID)
+            yield Notice(
+                "credit_expires", "warn", f"{show(lost)} of credit will expire unused",
+                f"At {show(found.pace_nusd)} a day, the mean of the last {balance.PACE_DAYS} days, what"
+                f" is not used by then is lost: {', '.join(ends)}{more}."
+                f" {show(losses[-1].left_nusd)} is left after that.",
+            )  # fmt: skip
 
 
 def _of_plan(session: Session, calendar: Calendar) -> Iterator[Notice]:

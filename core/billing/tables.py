@@ -148,6 +148,9 @@ class Entry(Base):
         Index("entries_time_idx", "tenant_id", "occurred_at"),
         Index("entries_lot_idx", "tenant_id", "lot_id",
               postgresql_where=text("lot_id is not null")),
+        # All but usage: few, so that what was spent is known without adding up the calls.
+        Index("entries_other_idx", "tenant_id", postgresql_include=["amount_nusd"],
+              postgresql_where=text("kind not in ('capture', 'adjust')")),
     )  # fmt: skip
 
 

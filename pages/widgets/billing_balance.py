@@ -14,6 +14,7 @@ from core.money import show
 from pages.widgets import billing_desk, purse, shown
 from pages.widgets.billing_desk import Desk
 
+_LOSSES_SHOWN = 3
 _KINDS = {
     "purchase": "Bought", "plan": "Plan", "promo": "Bonus or promotion", "manual": "By hand",
 }  # fmt: skip
@@ -25,13 +26,12 @@ def cards(desk: Desk) -> None:
     facts = _facts(desk, balance)
     with st.grid(min(len(facts), 3), min_column_width=150, gap="small"):
         for label, value, about in facts:
-            low = label == "Available" and balance.is_low
             st.metric(
                 label, value, border=True, help=about, height="stretch",
-                delta=f"Below {show(balance.low_balance_nusd)}" if low else None,
+                delta=_warning(balance) if label == "Available" else None,
                 delta_color="inverse", delta_arrow="off",
             )  # fmt: skip
-    st.caption(_pace(balance))
+    st.caption(" ".join([_pace(balance), *_losses(desk)]))
 
 
 def _facts(desk: Desk, balance: Balance) -> list[tuple[str, str, str]]:
@@ -60,8 +60,32 @@ def _facts(desk: Desk, balance: Balance) -> list[tuple[str, str, str]]:
         ("Bought so far", show(balance.purchased_nusd), "All credit bought, less what went back."),
         spent,
         ("Lasts until", f"{ends:%b} {ends.day}, {ends:%Y}" if ends else shown.NONE,
-         f"At the mean cost of the last {PACE_DAYS} whole days."),
+         f"At the mean cost of the last {PACE_DAYS} whole days; what expires before it is used is"
+         " not counted."),
     ]  # fmt: skip
+
+
+def _warning(balance: Balance) -> str | None:
+    """What is wrong with what is available, in three words."""
+    if balance.is_low:
+        return f"Below {show(balance.low_balance_nusd)}"
+    lost = sum(loss.amount_nusd for loss in balance.course.losses)
+    return f"{show(lost)} expires unused" if lost else None
+
+
+def _losses(desk: Desk) -> list[str]:
+    """What will be lost, and when."""
+    losses = desk.balance.course.losses
+    if not losses:
+        return []
+    parts = [
+        f"{shown.usd(loss.amount_nusd)} on {billing_desk.day(loss.expires_at, desk)}"
+        for loss in losses[:_LOSSES_SHOWN]
+    ]
+    more = f" and {len(losses) - _LOSSES_SHOWN:,} more" if len(losses) > _LOSSES_SHOWN else ""
+    return [
+        f":orange[:material/warning:] Of your credit will expire unused: {', '.join(parts)}{more}."
+    ]
 
 
 def _pace(balance: Balance) -> str:
@@ -81,7 +105,7 @@ def expiring(desk: Desk) -> None:
         st.markdown(f"**Expiring within {EXPIRING_DAYS} days: {shown.usd(total)}**")
         for lot in balance.expiring:
             left = shown.usd(lot.remaining_nusd)
-            ends = billing_desk.day(lot.expires_at, desk)
+            ends = billing_desk.end(lot.expires_at, desk)
             st.markdown(f"{left} · {_KINDS.get(lot.kind, lot.kind)} · ends {ends}")
 
 
@@ -98,10 +122,7 @@ def lots(desk: Desk, found: Sequence[Lot]) -> None:
                 "kind": [_KINDS.get(lot.kind, lot.kind) for lot in found],
                 "granted": [shown.usd_exact(lot.granted_nusd) for lot in found],
                 "remaining": [shown.usd_exact(lot.remaining_nusd) for lot in found],
-                "expires": [
-                    billing_desk.day(lot.expires_at, desk) if lot.expires_at else "Never"
-                    for lot in found
-                ],
+                "expires": [billing_desk.end(lot.expires_at, desk) for lot in found],
             }
         )
         st.dataframe(

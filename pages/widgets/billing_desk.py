@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import TypeVar
 
 import streamlit as st
@@ -49,12 +49,13 @@ class Desk:
 
 def day(at: datetime, desk: Desk) -> str:
     """The tenant's own day of a moment."""
-    return day_said(desk.calendar.day_of(at))
+    local = desk.calendar.day_of(at)
+    return f"{local:%b} {local.day}, {local:%Y}"
 
 
-def day_said(day: date) -> str:
-    """A day as it is written on the page."""
-    return f"{day:%b} {day.day}, {day:%Y}"
+def end(at: datetime | None, desk: Desk) -> str:
+    """The day on which credit ends, if it does."""
+    return "Never" if at is None else day(at, desk)
 
 
 def open_section(name: str) -> None:

@@ -172,7 +172,7 @@ def details(desk: Desk, line: Line, time_zone: str) -> None:
             "Order id": str(order.order_id) if order.order_id else shown.NONE,
         }  # fmt: skip
     if (grant := line.grant) is not None:
-        ends = billing_desk.day(grant.expires_at, desk) if grant.expires_at else "Never"
+        ends = billing_desk.end(grant.expires_at, desk)
         facts |= {
             "Granted": shown.usd_exact(grant.granted_nusd),
             "Left of it": shown.usd_exact(grant.remaining_nusd), "Expires": ends,
