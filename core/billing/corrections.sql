@@ -58,8 +58,8 @@ begin
 end $$;
 
 -- Gives `p_amount` back on behalf of entry `p_seq`: what is owed first. For a call: what is receivable,
--- then the lots it used. Otherwise debt that was written off, then the lots that paid debts, newest
--- first. Then what is left of these, then what was paid. `p_used`: what the same entry used of lot
+-- then the lots it used. Otherwise debt that was written off, then the lots that paid debts and claw-backs,
+-- newest first. Then what is left of these, then what was paid. `p_used`: what the same entry used of lot
 -- `p_lot` before.
 create function refill_lots(p_tenant uuid, p_seq bigint, p_amount bigint, p_call uuid,
   p_lot uuid default null, p_used bigint default 0)
@@ -85,7 +85,7 @@ begin
       union all
       (select 1, u.lot_id, sum(u.amount_nusd)::bigint, max(u.seq)
         from lot_uses u join entries e on e.tenant_id = u.tenant_id and e.seq = u.seq
-        where p_call is null and u.tenant_id = p_tenant and e.kind in ('grant', 'reinstate')
+        where p_call is null and u.tenant_id = p_tenant and e.kind in ('grant', 'reinstate', 'revoke')
         group by u.lot_id having sum(u.amount_nusd) > 0)
       union all  -- a grant may have paid this call's debt since: then its lot is the one to refill
       (select 2, lot_id, consumed_nusd, 0 from lots where tenant_id = p_tenant and consumed_nusd > 0)
@@ -145,8 +145,8 @@ language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 declare a accounts; l lots; take bigint; spare bigint; total bigint := 0;
 begin
   select * into strict a from accounts where tenant_id = p_tenant for update;
-  -- What is receivable is no use of the lots that were granted since.
-  spare := greatest(0, a.posted_nusd + a.receivable_nusd - a.held_nusd);
+  -- What is owed is no use of the lots that are left: nothing of it is taken from one that has expired.
+  spare := greatest(0, a.posted_nusd + a.debt_nusd + a.receivable_nusd - a.held_nusd);
   for l in select * from lots where tenant_id = p_tenant and remaining_nusd > 0 and expires_at <= now()
       order by expires_at, lot_id loop
     take := least(l.remaining_nusd, spare - total);
@@ -162,7 +162,27 @@ begin
   return total;
 end $$;
 
--- Claws a grant back: from what its lot has left, the part already spent becomes debt.
+-- Pays what entry `p_seq` clawed back beyond its own lot, from what other unexpired lots have left, those
+-- that were paid for first. What nothing is left for is debt.
+create function net_claw_back(p_tenant uuid, p_seq bigint, p_amount bigint) returns void
+language plpgsql set search_path = app, verbs, pg_temp as $$
+declare l record; rest bigint := p_amount; take bigint;
+begin
+  for l in select lot_id, remaining_nusd from lots
+      where tenant_id = p_tenant and remaining_nusd > 0 and effective_at <= clock_timestamp()
+        and (expires_at is null or expires_at > clock_timestamp())
+      order by kind in ('promo', 'manual'), priority, expires_at nulls last, effective_at, lot_id loop
+    exit when rest = 0;
+    take := least(l.remaining_nusd, rest);
+    update lots set remaining_nusd = remaining_nusd - take, consumed_nusd = consumed_nusd + take
+      where tenant_id = p_tenant and lot_id = l.lot_id;
+    insert into lot_uses(tenant_id, seq, lot_id, amount_nusd) values (p_tenant, p_seq, l.lot_id, take);
+    rest := rest - take;
+  end loop;
+  update accounts set debt_nusd = debt_nusd + rest where tenant_id = p_tenant;
+end $$;
+
+-- Claws a grant back: from what its lot has left, the part already spent from the other lots, else as debt.
 create function revoke_lot(p_tenant uuid, p_lot uuid, p_amount bigint, p_key text, p_actor text,
   p_reason text) returns bigint
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
@@ -180,7 +200,7 @@ begin
     l.source_id, p_actor, p_reason);
   update lots set remaining_nusd = remaining_nusd - take, revoked_nusd = revoked_nusd + take
     where tenant_id = p_tenant and lot_id = p_lot;
-  update accounts set debt_nusd = debt_nusd + p_amount - take where tenant_id = p_tenant;
+  perform net_claw_back(p_tenant, entry, p_amount - take);
   perform set_next_expiry(p_tenant);
   return entry;
 end $$;

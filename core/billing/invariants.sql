@@ -36,6 +36,15 @@ select format('tenant %s: debt %s, receivable %s, floor %s', tenant_id, debt_nus
 from app.accounts
 where debt_nusd < 0 or receivable_nusd < 0 or floor_nusd = 0 and receivable_nusd > 0;
 
+-- name: debt_netted
+-- Nobody owes beside credit: debt is what nothing is left for.
+select format('tenant %s: debt %s beside %s', a.tenant_id, a.debt_nusd, sum(l.remaining_nusd))
+from app.accounts a
+join app.lots l on l.tenant_id = a.tenant_id and l.remaining_nusd > 0
+  and l.effective_at <= now() and (l.expires_at is null or l.expires_at > now())
+where a.debt_nusd > 0
+group by a.tenant_id, a.debt_nusd;
+
 -- name: lot_parts
 select format('lot %s: granted %s, remaining %s, consumed %s, expired %s, revoked %s', lot_id,
   granted_nusd, remaining_nusd, consumed_nusd, expired_nusd, revoked_nusd)

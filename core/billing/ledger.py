@@ -121,7 +121,8 @@ def revoke(
     actor: str,
     reason: str,
 ) -> Entry:
-    """Claw back part of a lot, once per `key`; what is spent already becomes debt.
+    """Claw back part of a lot, once per `key`. What is spent already is taken from other lots, bought
+    ones first; what they do not cover becomes debt.
 
     More than was granted and not yet clawed back breaks a check of the database.
     """

@@ -139,7 +139,7 @@ def refund(
     request_id: UUID | None = None,
 ) -> RefundRequest:
     """Give back part of a payment through Stripe; in transactions of its own. More than what its
-    credit has left needs `force` and leaves the tenant with debt.
+    credit has left needs `force`: it is taken from other credit, else it is debt.
 
     The same `request_id` again is the same request. A request still 'asked' got no answer and is
     repeated by a job; a 'refused' one says why. Raises errors.BadInput, NotFound, Conflict, Unavailable.
@@ -313,7 +313,7 @@ def _check(wish: RefundRequest, possible: Refundable) -> None:
     if wish.amount_minor > possible.unspent_minor and not wish.forced:
         raise errors.Conflict(
             f"Only {show_minor(possible.unspent_minor)} of this payment is unspent; a refund of more"
-            " would leave the tenant in debt.", param="amount",
+            " takes the tenant's other credit and leaves it in debt where there is none.", param="amount",
         )  # fmt: skip
 
 

@@ -61,14 +61,17 @@ class Model:
         assert amount == 0
 
     def expire(self, expired: int) -> int:
-        taken = min(expired, max(0, self.lots - self.debt - self.held))
+        taken = min(expired, max(0, self.lots - self.held))
         self.lots -= taken
         return taken
 
-    def revoke(self, amount: int, left: int) -> None:
+    def revoke(self, amount: int, left: int, others: int) -> None:
+        """`left` is what the lot has, `others` what unexpired other lots have."""
         taken = min(left, amount)
-        self.lots -= taken
-        self.debt += amount - taken
+        netted = min(others, amount - taken)
+        self.lots -= taken + netted
+        self.used += netted
+        self.debt += amount - taken - netted
 
     def reinstate(self, amount: int, revoked: int) -> None:
         returned = min(amount, revoked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -18,7 +19,7 @@ from core.quota import gate
 from core.quota.gate import OpenCall
 from tests.billing.wallets import Figures, assert_sound, figures
 from tests.factories import TESTS, Place, make_model, make_place
-from tests.quota.test_gate import close, cost, open_call
+from tests.quota.test_gate import cost, open_call
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -49,10 +50,14 @@ def reinstate(place: Place, lot_id: UUID, amount_nusd: int, key: str = "b") -> E
 
 
 def spend(place: Place, amount_nusd: int) -> OpenCall:
-    """A call that cost this much, by estimate: it may be corrected."""
+    """A call that cost this much, by estimate: it may be corrected. Nothing is kept for that here."""
     call = open_call(place, make_model())
     guess = cost(f"{amount_nusd:.0f}E-9", "estimate", needs_lookup=True)
-    close(call, guess, generation_id=f"gen-{call.call_id}")
+    settlement = gate.settlement(
+        call, guess, outcome="ok", gave_output=True, latency_ms=5,
+        generation_id=f"gen-{call.call_id}",
+    )  # fmt: skip
+    gate.close(replace(settlement, kept_nusd=0, kept_tokens=0))
     return call
 
 
@@ -117,6 +122,46 @@ def test_what_is_given_back_ends_the_debt_it_had_become() -> None:
     assert sums(place) == Figures(-4_000_000, 0, 4_000_000, 0)
     reinstate(place, lot, 9_000_000)
     assert (left(place), sums(place)) == ({lot: 5_000_000}, Figures(5_000_000, 0, 0, 0))
+    assert_sound(place.tenant_id)
+
+
+def test_what_a_lot_cannot_give_is_taken_from_others_before_it_is_debt() -> None:
+    """Buy 10, spend 2.5, buy 10, refund the first: 7.5 are left and nothing is owed, in any order."""
+    ends = []
+    for order in ("buy refund", "refund buy"):
+        place = make_place(credit_usd=0)
+        first = grant(place, 10_000_000, "first")
+        spend(place, 2_500_000)
+        for step in order.split():
+            if step == "buy":
+                second = grant(place, 10_000_000, "second")
+            else:
+                revoke(place, first, 10_000_000)
+        assert left(place) == {first: 0, second: 7_500_000}
+        ends.append(sums(place))
+        open_call(place, make_model())  # nobody who has credit is refused for debt
+        assert_sound(place.tenant_id)
+        reinstate(place, first, 10_000_000)
+        assert left(place) == {first: 7_500_000, second: 10_000_000}
+        assert_sound(place.tenant_id)
+    assert ends == [Figures(7_500_000, 0, 0, 0)] * 2
+
+
+def test_paid_credit_is_taken_before_gifts_and_nothing_of_what_has_expired() -> None:
+    place = make_place(credit_usd=0)
+    first = grant(place, 10_000_000, "first")
+    spend(place, 10_000_000)
+    with db.transaction(TESTS) as session:
+        gift = ledger.grant(
+            session, place.tenant_id, 4_000_000, kind="promo", key="gift", actor="t", reason="r"
+        ).lot_id
+    old = grant(place, 5_000_000, "old", expires_at=datetime.now(UTC) - timedelta(days=1))
+    paid = grant(place, 3_000_000, "paid")
+    revoke(place, first, 2_000_000, "r1")
+    assert left(place) == {first: 0, gift: 4_000_000, old: 5_000_000, paid: 1_000_000}
+    revoke(place, first, 8_000_000, "r2")
+    assert left(place) == {first: 0, gift: 0, old: 5_000_000, paid: 0}
+    assert sums(place).debt == 3_000_000
     assert_sound(place.tenant_id)
 
 

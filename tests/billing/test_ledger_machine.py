@@ -172,6 +172,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         lot, most = open_lots[pick % len(open_lots)]
         amount, key = most if part % 3 == 0 else 1 + part % most, str(new_id())
+        others = self._unexpired(but=lot.lot_id)
         self._book(
             lambda session: (
                 ledger.revoke(
@@ -180,7 +181,7 @@ class LedgerMachine(RuleBasedStateMachine):
             ),
             again=again,
         )
-        self.model.revoke(amount, lot.remaining_nusd)
+        self.model.revoke(amount, lot.remaining_nusd, others)
 
     @rule(pick=PICK, part=PICK, again=st.booleans())
     def reinstate(self, pick: int, part: int, again: bool) -> None:
@@ -350,6 +351,16 @@ class LedgerMachine(RuleBasedStateMachine):
             lots = ledger.lots(session, self.tenant, limit=None)
         now = datetime.now(UTC)
         return sum(lot.remaining_nusd for lot in lots if lot.expires_at and lot.expires_at <= now)
+
+    def _unexpired(self, *, but: UUID) -> int:
+        with db.transaction(TESTS) as session:
+            lots = ledger.lots(session, self.tenant, limit=None)
+        now = datetime.now(UTC)
+        return sum(
+            lot.remaining_nusd
+            for lot in lots
+            if lot.lot_id != but and (lot.expires_at is None or lot.expires_at > now)
+        )
 
 
 class Postpaid(LedgerMachine):

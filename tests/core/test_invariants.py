@@ -163,6 +163,10 @@ FAULTS = [
     ("ledger_lots", "update app.accounts set debt_nusd = debt_nusd + 1"),
     ("ledger_owed", "update app.accounts set receivable_nusd = 5 where floor_nusd = 0"),
     (
+        "debt_netted",
+        "update app.accounts set debt_nusd = debt_nusd + 1, posted_nusd = posted_nusd - 1",
+    ),
+    (
         "lot_parts",
         "alter table app.lots drop constraint lots_whole_check;"
         " update app.lots set remaining_nusd = remaining_nusd + 1",
