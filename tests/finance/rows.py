@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,11 @@ from tests.factories import TESTS
 
 Row = Mapping[str, Any]
 JULY = month_of(date(2026, 7, 1))
+
+
+def ever_since(first: date) -> Period:
+    """From that day until a year from now, whenever the tests run."""
+    return Period(first, datetime.now(UTC).date() + timedelta(days=366))
 
 
 def export(who: Actor, kind: str, period: Period, tenant_id: UUID | None = None) -> Dataset:

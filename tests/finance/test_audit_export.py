@@ -13,11 +13,11 @@ from core.identity import audit
 from core.identity.access import Operator
 from core.periods import Period
 from tests.factories import TESTS, make_place
-from tests.finance.rows import export, read, rows_of
+from tests.finance.rows import ever_since, export, read, rows_of
 
 pytestmark = pytest.mark.usefixtures("database")
 OPERATOR = Operator(new_id(), "op@example.com", "Op")
-ALWAYS = Period(date(2020, 1, 1), date(2027, 12, 31))
+ALWAYS = ever_since(date(2026, 1, 1))
 
 
 def test_what_the_platform_earns_is_for_operators() -> None:

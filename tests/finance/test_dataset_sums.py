@@ -22,7 +22,7 @@ from core.periods import Period
 from tests.analytics.using import colleague, correct, cost_of, use
 from tests.billing.books import bought, set_times
 from tests.factories import TESTS, Place, make_model, make_place
-from tests.finance.rows import JULY, change, close_july, export, read, total
+from tests.finance.rows import JULY, change, close_july, ever_since, export, read, total
 
 OPERATOR = Operator(new_id(), "op@example.com", "Op")
 EVENTS = ("usage", "daily", "chargeback", "focus")
@@ -170,7 +170,7 @@ def test_usage_comes_to_what_the_wallet_paid() -> None:
         use(place.who, model, f"0.01234567{n}")
     guessed = use(place.who, model, cost=cost_of("0.03", lookup=True))
     correct(guessed, "0.0200001")
-    always = Period(date(2026, 1, 1), date(2027, 12, 31))
+    always = ever_since(date(2026, 1, 1))
     used = [row for row in read(place.who, "statement", always)
             if row["kind"] in ("capture", "adjust")]  # fmt: skip
     assert -total(used, "amount_usd") == ledger_total(place) > 0
@@ -186,7 +186,7 @@ def test_a_correction_of_a_closed_month_is_in_the_month_it_came() -> None:
     before = {kind: read(place.who, kind, JULY) for kind in EVENTS}
     close_july(place.tenant_id)
     correct(guessed, "0.4")
-    since = Period(date(2026, 8, 1), date(2027, 12, 31))
+    since = ever_since(date(2026, 8, 1))
     for kind in EVENTS:
         assert read(place.who, kind, JULY) == before[kind], kind
         assert sums(kind, JULY, place)["billed_cost_usd"] == Decimal("0.5"), kind
@@ -253,7 +253,7 @@ def wallet(database: Database, database_url: str) -> Callable[[Period], None]:
         use(place.who, model, f"0.{n + 1:02}")
     guessed = use(place.who, model, cost=cost_of("0.05", lookup=True))
     correct(guessed, "0.01")
-    always = Period(date(2020, 1, 1), date(2027, 12, 31))
+    always = ever_since(date(2026, 1, 1))
     count = len(read(place.who, "statement", always))
     midnight = datetime(2026, 3, 28, 23, tzinfo=UTC)  # the clocks change on the 29th
     times = [midnight + timedelta(hours=7 * (n - 5)) for n in range(count)]
@@ -290,7 +290,7 @@ def test_a_movement_says_what_is_behind_it() -> None:
     order = bought(place)
     use(place.who, model, "0.1")
     finance = colleague(place, Role.FINANCE)
-    rows = read(finance, "statement", Period(date(2026, 1, 1), date(2027, 12, 31)))
+    rows = read(finance, "statement", ever_since(date(2026, 1, 1)))
     used = next(row for row in rows if row["kind"] == "capture")
     assert (used["movement"], used["model"], used["source"]) == ("Usage", model, "chat")
     assert used["user_email"] == place.who.email

@@ -19,11 +19,11 @@ from core.identity.access import Operator, Role
 from core.periods import Period
 from tests.analytics.using import colleague, correct, cost_of, use
 from tests.factories import TESTS, Place, make_model, make_place
-from tests.finance.rows import JULY, change, export, read, rows_of
+from tests.finance.rows import JULY, change, ever_since, export, read, rows_of
 
 OPERATOR = Operator(new_id(), "op@example.com", "Op")
 MONEY = tuple(kind for kind in KINDS if kind != "audit")
-YEARS = Period(date(2026, 1, 1), date(2027, 12, 31))  # the ledger and the log know only today
+YEARS = ever_since(date(2026, 1, 1))  # the ledger and the log know only today
 SECRET = {"list_cost_usd", "markup_usd", "provider_cost_usd", "x_ProviderCost", "x_Markup"}
 HOSTILE = "=cmd|'/c calc'!A1\t\"a\"\r\n\uff1d1+1;,ü漢"
 OIDS = {

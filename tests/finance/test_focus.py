@@ -18,10 +18,9 @@ from core.db import Database, new_id
 from core.finance.datasets import catalogue, focus
 from core.finance.datasets.columns import Column, Type
 from core.identity.access import Operator
-from core.periods import Period
 from tests.analytics.using import colleague, correct, cost_of, use
 from tests.factories import Place, make_model, make_place
-from tests.finance.rows import JULY, Row, change, close_july, read, total
+from tests.finance.rows import JULY, Row, change, close_july, ever_since, read, total
 
 SPECIFICATION = json.loads((Path(__file__).parent / "focus_columns.json").read_text())
 COLUMNS: list[dict[str, Any]] = SPECIFICATION["columns"]
@@ -83,7 +82,7 @@ def place(database: Database) -> Place:
     return found
 
 
-ALWAYS = Period(date(2026, 6, 1), date(2027, 12, 31))
+ALWAYS = ever_since(date(2026, 6, 1))
 
 
 def always(place: Place) -> list[Row]:
