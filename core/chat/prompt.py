@@ -6,7 +6,7 @@ useful. It never cuts a message in two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.catalog.tokens import guess_messages
@@ -29,16 +29,29 @@ class Prompt:
 def build(
     branch: Sequence[Message], question: str, *, window_tokens: int, answer_tokens: int
 ) -> Prompt:
-    """The prompt for `question` after `branch` (oldest first), within the model's window."""
+    """The prompt for `question` after `branch` (oldest first), within the model's window.
+
+    Each message is looked at once at most, the newest first, and none beyond what fits.
+    """
     history: list[dict[str, object]] = [
         {"role": message.role, "content": message.content} for message in branch if message.content
     ]
     asked: dict[str, object] = {"role": "user", "content": question}
     room = int((window_tokens - answer_tokens) * (1 - _WINDOW_SPARE) / _GUESS_SAFETY)
-    left_out = 0
-    guess = guess_messages([*history, asked])
-    while guess > room and history:
-        left_out += len(history[:_STEP])
-        history = history[_STEP:]
-        guess = guess_messages([*history, asked])
-    return Prompt([*history, asked], guess, left_out)
+    least = guess_messages([asked])
+    guesses = _newest_that_fit(history, room - least)
+    left_out = min(-(-(len(history) - len(guesses)) // _STEP) * _STEP, len(history))
+    kept = history[left_out:]
+    return Prompt([*kept, asked], least + sum(guesses[: len(kept)]), left_out)
+
+
+def _newest_that_fit(history: Sequence[Mapping[str, object]], room: int) -> list[int]:
+    """What each of the newest messages that fit adds to the guess, the newest first."""
+    nothing = guess_messages([])
+    guesses: list[int] = []
+    for message in reversed(history):
+        room -= (guess := guess_messages([message]) - nothing)
+        if room < 0:
+            break
+        guesses.append(guess)
+    return guesses
