@@ -14,13 +14,15 @@ from core.catalog.answers import Answer, Failure
 from core.catalog.pricing import Terms
 from core.catalog.tables import Model, Price
 from core.chat import outcomes
-from core.chat.runs import Run, TurnIds
+from core.chat.runs import Run, Saved, TurnIds
 from core.metering import calls
 from core.metering.calls import LEASE_S, Beat
 from core.quota import costs, gate
 from core.quota.gate import OpenCall, Receipt, Settlement
 
-_BEAT = "select alive, stop from verbs.beat_turn(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_BEAT = (
+    "select alive, stop from verbs.beat_turn(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
 _CLOSE = (
     "select * from verbs.close_turn(jsonb_populate_record(null::verbs.ending, %s),"
     " jsonb_populate_record(null::verbs.settlement, %s))"
@@ -29,21 +31,34 @@ _OURS_TO_MEND = {"provider_unavailable"}
 
 
 def save_so_far(run: Run, *, with_text: bool) -> Beat:
-    """The heartbeat of a running call, with its text when there is more of it."""
-    call, turn, answer = run.call, run.turn, run.answer
-    delivered = answer.delivered_tokens if with_text else 0
+    """The heartbeat of a running call, `with_text` with what came since the text was last saved.
+
+    Only the new piece is read, guessed and sent: a long answer costs as much per character as a
+    short one. The piece goes behind a stated position, so that saving it twice changes nothing.
+    """
+    call, turn, saved = run.call, run.turn, run.saved
+    fresh = Answer(deltas=run.answer.deltas[saved.deltas :] if with_text else [])
+    delivered = saved.tokens + fresh.delivered_tokens
+    piece, thought = fresh.text, fresh.reasoning
     if turn is None or not with_text:
-        return calls.beat(
+        beat = calls.beat(
             call.tenant_id, call.call_id, call.lease_token, delivered_tokens=delivered
         )
-    row = db.current().call_again(
-        _BEAT,
-        (
-            call.tenant_id, call.call_id, call.lease_token, LEASE_S, delivered, None,
-            turn.conversation_id, turn.answer_id, answer.text, answer.reasoning,
-        ),
+    else:
+        row = db.current().call_again(
+            _BEAT,
+            (
+                call.tenant_id, call.call_id, call.lease_token, LEASE_S, delivered, None,
+                turn.conversation_id, turn.answer_id, saved.text_length, piece,
+                saved.reasoning_length, thought,
+            ),
+        )  # fmt: skip
+        beat = Beat(alive=bool(row and row["alive"]), stop=bool(row and row["stop"]))
+    run.saved = Saved(
+        deltas=saved.deltas + len(fresh.deltas), text_length=saved.text_length + len(piece),
+        reasoning_length=saved.reasoning_length + len(thought), tokens=delivered,
     )  # fmt: skip
-    return Beat(alive=bool(row and row["alive"]), stop=bool(row and row["stop"]))
+    return beat
 
 
 def save_generation(run: Run, generation_id: str) -> Beat:

@@ -1,14 +1,14 @@
 """The engine: streams answers from providers on the server's event loop, and alone ends every call.
 
-It never lives in a page's script: a click, a reload or a lost socket ends a script, not a call. SQL
-goes through a small pool of threads; the loop itself never waits for the database.
+It never lives in a page's script: a click, a reload or a lost socket ends a script, not a call. Its
+threads serve running calls and nothing else: heartbeats, settlements and admissions each have their
+own, and no tenant can have all of them. The loop itself never waits for the database.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
@@ -19,13 +19,18 @@ from core import errors, telemetry
 from core.catalog.providers import Provider
 from core.chat import endings
 from core.chat.runs import Run
+from core.lanes import Lane
 from core.metering.calls import RENEW_EVERY_S, Beat
+from core.threads import Threads
 
 SAVE_EVERY_S = 0.5
+_SAVE_EVERY_MAX_S = 5.0
+_SAVED_AT_ONCE = 32 * 1024  # characters up to which the text is saved with every heartbeat
 CLIENT_GONE_READ_ON_S = 60.0
 _SETTLE_RETRY_S = (0.2, 0.5, 1, 2, 5)
 _SETTLE_PATIENCE_S = 600.0
-_SQL_THREADS = 8
+_ADMISSION_PATIENCE_S = 3.0
+_THREADS_PATIENCE_S = 30.0
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -42,11 +47,30 @@ class Engine:
         self._runs: dict[UUID, Run] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
         self._streams: dict[UUID, asyncio.Task[None]] = {}
-        self._sql = ThreadPoolExecutor(_SQL_THREADS, thread_name_prefix="engine-sql")
+        # As many threads as the lane has connections.
+        self._beats = Threads(Lane.ENGINE, 2, each_max=1)
+        self._settlements = Threads(Lane.ENGINE, 3, each_max=2)
+        self._admissions = Threads(
+            Lane.ENGINE, 3, each_max=2, asked_max=400, each_asked_max=200,
+            wait_s=_ADMISSION_PATIENCE_S,
+        )  # fmt: skip
 
-    async def sql(self, function: Callable[..., T], *arguments: object, **named: object) -> T:
-        """Run a synchronous function that uses the database, off the loop."""
-        return await self.loop.run_in_executor(self._sql, partial(function, *arguments, **named))
+    async def admit(
+        self, whose: Hashable, function: Callable[..., T], *arguments: object, **named: object
+    ) -> T:
+        """Call a function that resolves a caller or opens a call, in a thread kept for that.
+
+        `whose` is the tenant, or what stands for it before it is known: nobody has all threads.
+        Raises errors.Busy when too many wait.
+        """
+        return await self._admissions.run(whose, function, *arguments, **named)
+
+    def admit_from_thread(
+        self, whose: Hashable, function: Callable[..., T], *arguments: object, **named: object
+    ) -> T:
+        """`admit` for a page's script; it waits in line with everybody's calls."""
+        admission = self.admit(whose, function, *arguments, **named)
+        return asyncio.run_coroutine_threadsafe(admission, self.loop).result(_THREADS_PATIENCE_S)
 
     def start(self, run: Run) -> None:
         """Begin answering an open call. On the loop only; other threads use `submit`."""
@@ -88,7 +112,8 @@ class Engine:
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=grace_s)
         self._closed = True
-        self._sql.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._beats, self._settlements, self._admissions):
+            threads.close()
 
     async def _answer(self, run: Run) -> None:
         """Stream, settle, and tell the readers: whatever happens in between."""
@@ -127,32 +152,41 @@ class Engine:
             endings.mark_failed(run.answer)
 
     async def _keep_lease(self, run: Run) -> None:
-        """Renew the lease and save the text so far; obey a stop asked for elsewhere."""
-        pause_s = RENEW_EVERY_S if run.turn is None else SAVE_EVERY_S
-        saved_deltas = 0
+        """Renew the lease and save what is new of the text; obey a stop asked for elsewhere."""
+        every_s = RENEW_EVERY_S if run.turn is None else SAVE_EVERY_S
+        pause_s, text_due = every_s, 0.0
         while True:
             await asyncio.sleep(pause_s)
-            seen, changed = len(run.answer.deltas), len(run.answer.deltas) != saved_deltas
+            with_text = len(run.answer.deltas) > run.saved.deltas and self.loop.time() >= text_due
             try:
-                found: Beat = await self.sql(endings.save_so_far, run, with_text=changed)
+                found: Beat = await self._beats.run(
+                    run.call.tenant_id, endings.save_so_far, run, with_text=with_text
+                )
             except errors.Unavailable:
-                continue  # the call goes on; should the lease end meanwhile, the truth still wins
-            saved_deltas = seen
+                # The call goes on, and so does the trying: a lease that ends is lost to the reaper.
+                pause_s = SAVE_EVERY_S
+                continue
+            pause_s = every_s
+            if with_text:
+                text_due = self.loop.time() + _save_pause_s(run.saved.text_length) - every_s / 2
             if found.stop or not found.alive:
                 self._cancel_stream(run.call.call_id)
                 return
 
     def _save_generation(self, run: Run, generation_id: str) -> None:
-        task = self.loop.create_task(self.sql(endings.save_generation, run, generation_id))
+        saving = self._beats.run(
+            run.call.tenant_id, endings.save_generation, run, generation_id
+        )
+        task = self.loop.create_task(saving)
         task.add_done_callback(partial(_log_failure, "engine.generation_not_saved"))
 
     async def _settle(self, run: Run) -> None:
-        """Book the end of the call; while the database is away, again and again."""
+        """Book the end of the call; while the database is away or busy, again and again."""
         give_up_at = self.loop.time() + _SETTLE_PATIENCE_S
         attempt = 0
         while True:
             try:
-                await self.sql(endings.settle, run)
+                await self._settlements.run(run.call.tenant_id, endings.settle, run)
                 return
             except errors.Unavailable:
                 if self.loop.time() > give_up_at or self._closed:
@@ -164,6 +198,12 @@ class Engine:
     def _cancel_stream(self, call_id: UUID) -> None:
         if stream := self._streams.get(call_id):
             stream.cancel()
+
+
+def _save_pause_s(length: int) -> float:
+    """Seconds until a text of this length is saved again. Each saving writes the row anew, so a long
+    text is saved less often: the database writes at most some 64 kB/s for one answer."""
+    return SAVE_EVERY_S * min(max(1.0, length / _SAVED_AT_ONCE), _SAVE_EVERY_MAX_S / SAVE_EVERY_S)
 
 
 def _log_failure(event: str, task: asyncio.Task[T]) -> None:

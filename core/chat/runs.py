@@ -30,12 +30,23 @@ class TurnIds:
     answer_id: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """How much of an answer the database has: deltas and their characters, with the tokens guessed."""
+
+    deltas: int = 0
+    text_length: int = 0
+    reasoning_length: int = 0
+    tokens: int = 0
+
+
 class Run:
     """One call being answered. `ended` once settled, or once settlement was left to the reaper."""
 
     def __init__(self, call: OpenCall, request: ChatRequest, turn: TurnIds | None = None) -> None:
         self.call, self.request, self.turn = call, request, turn
         self.answer = Answer()
+        self.saved = Saved()
         self.settlement: Settlement | None = None
         self.receipt: Receipt | None = None
         self.ended = False
@@ -82,24 +93,26 @@ class Run:
 
         For threads. `tick` is called while the provider is silent, so that a page can be stopped.
         """
-        position, deltas_read, last = start, 0, 0.0
+        skipped, deltas_read, last = 0, 0, 0.0
         with self._reading():
-            text = ""
+            piece = ""
             while True:
                 ended = self.ended
-                available = self.answer.deltas
-                fresh = available[deltas_read:]
+                fresh = self.answer.deltas[deltas_read:]
                 deltas_read += len(fresh)
-                text += "".join(delta.text for delta in fresh)
-                if len(text) > position:
+                piece += "".join(delta.text for delta in fresh)
+                if skipped < start:
+                    seen = min(start - skipped, len(piece))
+                    piece, skipped = piece[seen:], skipped + seen
+                if piece:
                     wait_s = gap_s - (time.monotonic() - last)
                     if wait_s > 0 and not ended:
                         time.sleep(wait_s)
                         last = 0.0
                         continue
-                    piece, position = text[position:], len(text)
                     last = time.monotonic()
                     yield piece
+                    piece = ""
                 elif ended:
                     return
                 else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from core import crypto, db, errors
 from core.catalog.prompt_bounds import bound_request
@@ -183,8 +183,9 @@ def _open(who: Principal, asker: Standing, opening: _Opening, built: Prompt) -> 
         conversation_id=opening.conversation_id,
     )  # fmt: skip
     admission = gate.prepare(asker, ask)
-    row = db.current().call_again(
-        _OPEN, (orjson.dumps(opening).decode(), gate.as_json(admission)), tenant_id=who.tenant_id
+    arguments = (orjson.dumps(opening).decode(), gate.as_json(admission))
+    row = engine.current().admit_from_thread(
+        who.tenant_id, db.current().call_again, _OPEN, arguments, tenant_id=who.tenant_id
     )
     verdict = row or {}
     first = verdict.get("first_turn_id")
@@ -270,8 +271,8 @@ def _follow_row(who: Principal, live: Live, tick: Callable[[], object]) -> Itera
     position = 0
     while True:
         with db.transaction(who) as session:
-            row = session.scalar(
-                select(Message)
+            row = session.execute(
+                select(Message.status, func.substr(Message.content, position + 1).label("fresh"))
                 .join(Conversation, _IN_CONVERSATION)
                 .where(
                     Message.tenant_id == who.tenant_id,
@@ -279,11 +280,10 @@ def _follow_row(who: Principal, live: Live, tick: Callable[[], object]) -> Itera
                     Message.message_id == live.answer_id,
                     Conversation.user_id == who.user_id,
                 )
-            )
-        text = row.content if row else ""
-        if len(text) > position:
-            yield text[position:]
-            position = len(text)
+            ).one_or_none()
+        if row is not None and row.fresh:
+            yield row.fresh
+            position += len(row.fresh)
         if row is None or row.status != "running":
             return
         tick()

@@ -1,5 +1,5 @@
 -- A chat turn's edges: `open_turn` stores the question and passes the gate in one statement,
--- `beat_turn` saves the text so far with the heartbeat, `close_turn` saves the answer and settles.
+-- `beat_turn` saves what is new of the text with the heartbeat, `close_turn` saves the answer and settles.
 
 create type opening as (
   turn_id uuid, conversation_id uuid, is_new boolean, title text, question_id uuid, question text,
@@ -56,15 +56,20 @@ begin
   return v;
 end $$;
 
+-- `p_content` and `p_reasoning` are what comes behind the first `p_content_from` and
+-- `p_reasoning_from` characters, so that a heartbeat which is sent twice saves its piece once.
 create function beat_turn(p_tenant uuid, p_call uuid, p_lease_token uuid, p_lease_s int,
-  p_delivered_tokens int, p_generation text, p_conversation uuid, p_answer uuid, p_content text,
-  p_reasoning text, out alive boolean, out stop boolean)
+  p_delivered_tokens int, p_generation text, p_conversation uuid, p_answer uuid,
+  p_content_from int, p_content text, p_reasoning_from int, p_reasoning text,
+  out alive boolean, out stop boolean)
 language plpgsql set search_path = app, verbs, pg_temp as $$
 begin
   select b.alive, b.stop into alive, stop from beat(p_tenant, p_call, p_lease_token, p_lease_s,
     p_delivered_tokens, p_generation) as b;
   if alive then
-    update messages set content = p_content, reasoning = p_reasoning
+    update messages set content = left(content, p_content_from) || p_content,
+        reasoning = case when p_reasoning = '' then reasoning
+          else left(reasoning, p_reasoning_from) || p_reasoning end
       where tenant_id = p_tenant and conversation_id = p_conversation and message_id = p_answer
         and status = 'running';
   end if;
