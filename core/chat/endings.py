@@ -20,9 +20,7 @@ from core.metering.calls import LEASE_S, Beat
 from core.quota import costs, gate
 from core.quota.gate import OpenCall, Receipt, Settlement
 
-_BEAT = (
-    "select alive, stop from verbs.beat_turn(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-)
+_BEAT = "select alive, stop from verbs.beat_turn(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _CLOSE = (
     "select * from verbs.close_turn(jsonb_populate_record(null::verbs.ending, %s),"
     " jsonb_populate_record(null::verbs.settlement, %s))"

@@ -174,9 +174,7 @@ class Engine:
                 return
 
     def _save_generation(self, run: Run, generation_id: str) -> None:
-        saving = self._beats.run(
-            run.call.tenant_id, endings.save_generation, run, generation_id
-        )
+        saving = self._beats.run(run.call.tenant_id, endings.save_generation, run, generation_id)
         task = self.loop.create_task(saving)
         task.add_done_callback(partial(_log_failure, "engine.generation_not_saved"))
 

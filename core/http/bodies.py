@@ -9,20 +9,63 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable, Iterator
+from contextlib import contextmanager
 
 import orjson
 from starlette.requests import Request
 
-from core.errors import BadInput, TooLarge
+from core.errors import BadInput, Busy, TooLarge
+from core.http import sizes
 
 LENGTH_MAX = 20 * 1024 * 1024
+IN_FLIGHT_MAX = 192 * 1024 * 1024
+EACH_IN_FLIGHT_MAX = 2 * LENGTH_MAX
 _PATIENCE_S = 60
+_AGAIN_S = 5
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
-async def read(request: Request, *, length_max: int) -> bytes:
-    """The whole body. Raises TooLarge as soon as that is known; BadInput when it does not end."""
+_in_flight: Counter[Hashable] = Counter()
+
+
+class Share:
+    """The bytes that one caller's request has in memory, counted among its own and everybody's."""
+
+    def __init__(self, whose: Hashable) -> None:
+        self._whose, self.length = whose, 0
+
+    def add(self, length: int) -> None:
+        """Count so many more. Raises errors.Busy where that is too much."""
+        mine, all_of_it = _in_flight[self._whose] + length, _in_flight.total() + length
+        if mine > EACH_IN_FLIGHT_MAX or all_of_it > IN_FLIGHT_MAX:
+            raise Busy(
+                "Too many large requests at once. Please try again in a moment.",
+                retry_after_s=_AGAIN_S,
+            )
+        _in_flight[self._whose] += length
+        self.length += length
+
+    def give_back(self) -> None:
+        """Count none of it any more."""
+        _in_flight[self._whose] -= self.length
+        if _in_flight[self._whose] <= 0:
+            del _in_flight[self._whose]
+
+
+@contextmanager
+def in_flight(whose: Hashable) -> Iterator[Share]:
+    """Count what is read within the block, until its end. On the event loop only."""
+    share = Share(whose)
+    try:
+        yield share
+    finally:
+        share.give_back()
+
+
+async def read(request: Request, share: Share, *, length_max: int) -> bytes:
+    """The whole body. Raises TooLarge as soon as that is known; BadInput when it does not end; Busy
+    where too much is in memory already."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 12 or int(declared) > length_max):
         raise _too_large(length_max)
@@ -34,6 +77,7 @@ async def read(request: Request, *, length_max: int) -> bytes:
                 length += len(piece)
                 if length > length_max:
                     raise _too_large(length_max)
+                share.add(len(piece))
                 pieces.append(piece)
     except TimeoutError:
         raise BadInput(f"The body did not arrive within {_PATIENCE_S} seconds.") from None
@@ -52,6 +96,7 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
 
 def parse(raw: bytes) -> dict[str, object]:
     """The JSON object in a body. Raises BadInput saying what is wrong, never showing content."""
+    sizes.check(raw)
     try:
         parsed = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant,

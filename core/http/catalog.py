@@ -14,7 +14,7 @@ from core import db, errors
 from core.catalog import models, registry
 from core.catalog.models import ModelRow
 from core.chat import engine
-from core.http import keys, problems
+from core.http import keys, problems, work
 from core.identity.access import Scope, require_scope
 from core.quota import standing
 
@@ -24,18 +24,22 @@ _ID_LENGTH_MAX = 200
 
 async def list_models(request: Request) -> Response:
     """All models that can be called with this key, in OpenAI's shape."""
-    rows = await engine.current().sql(_offered, keys.bearer(request), _reachable())
-    return problems.as_json({"object": "list", "data": rows})
+    return problems.as_json({"object": "list", "data": await _rows(request)})
 
 
 async def one_model(request: Request) -> Response:
     """One model. Raises NotFound for every name that cannot be called."""
     wanted = str(request.scope["path"]).removeprefix(_PREFIX)[:_ID_LENGTH_MAX]
-    rows = await engine.current().sql(_offered, keys.bearer(request), _reachable())
-    for row in rows:
+    for row in await _rows(request):
         if row["id"] == wanted:
             return problems.as_json(row)
     raise errors.NotFound("There is no model of that name.", param="model")
+
+
+async def _rows(request: Request) -> list[dict[str, object]]:
+    who = await keys.caller(request)
+    keys.require_rate(who)
+    return await work.run(who.tenant_id, _offered, keys.bearer(request), _reachable())
 
 
 def _reachable() -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: one resolve, one admission, then the answer as it comes.
+"""POST /v1/chat/completions: the key, then the body, one admission, then the answer as it comes.
 
 It prices nothing and ends no call: the engine does, whether or not anybody still listens. Until the
 first token is there a failure is an HTTP status; afterwards it is an event of the stream.
@@ -21,9 +21,10 @@ from core.catalog.providers import ChatRequest
 from core.chat import engine, outcomes
 from core.chat.engine import Engine
 from core.chat.runs import Run
-from core.http import asks, bodies, keys, problems
+from core.http import asks, bodies, keys, problems, work
 from core.http.asks import Wanted
 from core.http.chunks import KEEP_ALIVE, Chunks, booked, whole
+from core.http.keys import Caller
 from core.http.sending import until_gone
 from core.identity.access import Scope as KeyScope
 from core.identity.access import require_scope
@@ -33,7 +34,7 @@ from core.quota.gate import Ask, OpenCall
 KEEP_ALIVE_EVERY_S = 10.0
 SETTLEMENT_PATIENCE_S = 5.0
 _LOOK_EVERY_S = 1.0
-_LARGE_BODY = 64 * 1024  # from here on reading it would hold up the other streams
+_LARGE_BODY = 32 * 1024  # from here on reading it would hold up the other streams
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -45,14 +46,13 @@ async def complete(request: Request) -> Response | Streamed:
     """Answer a completion request. Raises the refusals of reading, standing and the gate."""
     running = engine.current()
     running.refuse_when_draining()
-    secret = keys.bearer(request)
-    raw = await bodies.read(request, length_max=bodies.LENGTH_MAX)
-    try:
-        wanted = await _read(raw, request.headers.get("idempotency-key"))
-    except errors.Refusal:
-        await running.sql(standing.of_key, secret, None)  # who has no key learns nothing else
-        raise
-    call = await running.sql(_admit, secret, wanted, frozenset(running.providers))
+    secret, who = keys.bearer(request), await keys.caller(request)
+    with bodies.in_flight(who.key_id) as share:
+        raw = await bodies.read(request, share, length_max=bodies.LENGTH_MAX)
+        wanted = await _read(who, raw, request.headers.get("idempotency-key"))
+        call = await running.admit(
+            who.tenant_id, _admit, secret, wanted, frozenset(running.providers)
+        )
     run = Run(call, _request(call, wanted))
     running.start(run)
     if wanted.is_stream:
@@ -118,15 +118,15 @@ async def _attend(
     running: Engine,
     run: Run,
     receive: Receive,
-    work: Coroutine[Any, Any, None],
+    answering: Coroutine[Any, Any, None],
     meanwhile: Callable[[], Awaitable[None]] | None = None,
 ) -> bool:
-    """Do `work` until it ends; return False, with the engine told, when the client left before.
+    """Do `answering` until it ends; return False, with the engine told, when the client left before.
 
     `meanwhile` is called about once a second. A complete answer whose settlement is late ends the
     waiting too: the client need not wait for a database that is away.
     """
-    following = asyncio.ensure_future(work)
+    following = asyncio.ensure_future(answering)
     gone = asyncio.ensure_future(until_gone(receive))
     late_at: float | None = None
     try:
@@ -155,10 +155,10 @@ async def _attend(
         await asyncio.gather(following, gone, return_exceptions=True)
 
 
-async def _read(raw: bytes, idempotency_key: str | None) -> Wanted:
+async def _read(who: Caller, raw: bytes, idempotency_key: str | None) -> Wanted:
     if len(raw) < _LARGE_BODY:
         return asks.read(raw, idempotency_key)
-    return await asyncio.to_thread(asks.read, raw, idempotency_key)
+    return await work.read(who.key_id, asks.read, raw, idempotency_key)
 
 
 def _admit(secret: str, wanted: Wanted, offered: frozenset[str]) -> OpenCall:

@@ -18,14 +18,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core import db, errors
-from core.chat import engine
 from core.finance import exports, stored_files
 from core.finance.exports import Asked, Download, File
 from core.finance.files.copying import Progress
-from core.http import problems
+from core.http import problems, work
 from core.http.sending import Blocks, Sending
-from core.http.sessions import COOKIE
-from core.identity import sessions
+from core.http.sessions import signed_in
 from core.identity.access import Operator, Principal, SignedIn
 
 Found = TypeVar("Found")
@@ -37,18 +35,17 @@ async def download(request: Request) -> Response | Sending:
 
     Raises errors.NotSignedIn, errors.NotFound, errors.Conflict while it is being built.
     """
-    running = engine.current()
-    signed_in = await running.sql(sessions.who, request.cookies.get(COOKIE))
-    if signed_in is None:
+    person = await signed_in(request)
+    if person is None:
         raise errors.NotSignedIn("Please sign in to download this.")
-    export_id = _id(request)
+    export_id, whose = _id(request), person.who.bound_tenant_id or "operators"
     if request.query_params.get("part") == "columns":
-        _, (name, content) = await running.sql(_first, exports.columns, signed_in, export_id)
+        _, (name, content) = await work.run(whose, _first, exports.columns, person, export_id)
         return Response(content, headers=_headers(name, "text/csv; charset=utf-8"))
     if request.method == "HEAD":
-        _, seen = await running.sql(_first, exports.look, signed_in, export_id)
+        _, seen = await work.run(whose, _first, exports.look, person, export_id)
         return Response(headers=_described(seen))
-    who, begun = await running.sql(_first, exports.download, signed_in, export_id)
+    who, begun = await work.run(whose, _first, exports.download, person, export_id)
     progress, file = Progress(), begun.asked.file
     blocks = _stored(who, file) if file else _read(who, begun.asked, progress)
     return Sending(Blocks(blocks, progress), _described(begun))
@@ -62,10 +59,10 @@ def _id(request: Request) -> UUID:
 
 
 def _first(
-    verb: Reader[Found], signed_in: SignedIn, export_id: UUID
+    verb: Reader[Found], person: SignedIn, export_id: UUID
 ) -> tuple[Principal | Operator, Found]:
     """What `verb` says to the first of a person's identities that has the export; and which it was."""
-    for who in (signed_in.principal, signed_in.operator):
+    for who in (person.principal, person.operator):
         if who is None:
             continue
         try:

@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core import errors, settings
-from core.chat import engine
-from core.http import bodies, origins, problems
+from core.http import bodies, origins, problems, work
 from core.identity import sessions
+from core.identity.access import SignedIn
 
 COOKIE = "purser_session"
 _TICKET_LENGTH_MAX = 200
@@ -20,12 +20,13 @@ _TICKET_LENGTH_MAX = 200
 async def sign_in(request: Request) -> Response:
     """Exchange the ticket in the body for a session cookie. Raises NotSignedIn for a spent one."""
     origins.require_own(request)
-    raw = await bodies.read(request, length_max=_TICKET_LENGTH_MAX)
     address = request.client.host if request.client else None
-    token = await engine.current().sql(
-        sessions.redeem, raw.decode("ascii", "replace").strip(), address,
-        request.headers.get("user-agent"),
-    )  # fmt: skip
+    with bodies.in_flight("tickets") as share:
+        raw = await bodies.read(request, share, length_max=_TICKET_LENGTH_MAX)
+    ticket = raw.decode("ascii", "replace").strip()
+    token = await work.run(
+        ("ticket", ticket), sessions.redeem, ticket, address, request.headers.get("user-agent")
+    )
     if token is None:
         raise errors.NotSignedIn("This sign-in has expired. Please sign in again.")
     response = _empty()
@@ -36,10 +37,17 @@ async def sign_in(request: Request) -> Response:
     return response
 
 
+async def signed_in(request: Request) -> SignedIn | None:
+    """Who the request's cookie says asks; None for nobody."""
+    cookie = request.cookies.get(COOKIE)
+    return await work.run(("session", cookie), sessions.who, cookie)
+
+
 async def sign_out(request: Request) -> Response:
     """End the cookie's session, if it still lives, and take the cookie back."""
     origins.require_own(request)
-    await engine.current().sql(sessions.end, request.cookies.get(COOKIE))
+    cookie = request.cookies.get(COOKIE)
+    await work.run(("session", cookie), sessions.end, cookie)
     response = _empty()
     response.delete_cookie(
         COOKIE, path="/", secure=_is_https(request), httponly=True, samesite="lax"

@@ -16,14 +16,13 @@ from starlette.requests import Request
 from core import db, errors
 from core.billing import statement
 from core.billing.statement import Cut, StatementAsk
-from core.chat import engine
 from core.finance.datasets import statement as dataset
 from core.finance.files import csv_file
 from core.finance.files.copying import Progress
-from core.http import problems
+from core.http import problems, work
 from core.http.sending import Blocks, Sending
-from core.http.sessions import COOKIE
-from core.identity import audit, sessions
+from core.http.sessions import signed_in
+from core.identity import audit
 from core.identity.access import Principal, SignedIn
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -32,10 +31,9 @@ _BLOCK_LINES = 1_000
 
 async def as_csv(request: Request) -> Sending:
     """The lines of `from` to `to` (days of the tenant's calendar), of each `kind` named, oldest first."""
-    running = engine.current()
-    who = _principal(await running.sql(sessions.who, request.cookies.get(COOKIE)))
+    who = _principal(await signed_in(request))
     asked = _asked(request)
-    cut = await running.sql(_begin, who, asked)
+    cut = await work.run(who.tenant_id, _begin, who, asked)
     name = f"statement_{asked.first_day}_{asked.last_day}.csv"
     progress = Progress()
     return Sending(

@@ -20,8 +20,7 @@ from core.analytics import budgets, cursors, details, figures, parameters
 from core.analytics.details import Cursor, EventRow, Key, Order
 from core.analytics.figures import Totals
 from core.analytics.selection import Grain, Group, Selection
-from core.chat import engine
-from core.http import keys, problems
+from core.http import keys, problems, work
 from core.identity import zones
 from core.identity.access import Principal, Scope, require_scope
 from core.identity.limits import LimitName
@@ -91,16 +90,18 @@ async def quota(request: Request) -> Response:
 
 
 async def _answer(
-    request: Request, more: set[str], work: Callable[[_Asked], Answer], *, selecting: bool = True
+    request: Request, more: set[str], ask: Callable[[_Asked], Answer], *, selecting: bool = True
 ) -> Response:
-    secret = keys.bearer(request)
+    who = await keys.caller(request)
+    keys.require_rate(who)
     given = {name: request.query_params.getlist(name) for name in request.query_params}
     taken = more | (_SELECTING if selecting else frozenset())
-    return problems.as_json(await engine.current().sql(_read, secret, given, taken, work))
+    found = await work.run(who.tenant_id, _read, keys.bearer(request), given, taken, ask)
+    return problems.as_json(found)
 
 
 def _read(
-    secret: str, given: dict[str, list[str]], taken: set[str], work: Callable[[_Asked], Answer]
+    secret: str, given: dict[str, list[str]], taken: set[str], ask: Callable[[_Asked], Answer]
 ) -> Answer:
     who = require_scope(standing.of_key(secret, None).principal, Scope.USAGE)
     if strange := given.keys() - taken:
@@ -109,7 +110,7 @@ def _read(
     with db.transaction(who) as session:
         calendar = zones.calendar_of(session, who.tenant_id)
         selection = parameters.read(given, calendar.today())
-        return work(_Asked(session, who, calendar, selection, given))
+        return ask(_Asked(session, who, calendar, selection, given))
 
 
 def _usage(asked: _Asked) -> Answer:

@@ -5,6 +5,7 @@ Nothing is done with it here: Stripe gets its answer first. Closed where no sign
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,11 +18,12 @@ from core.billing import inbox, stripe_api
 from core.billing.ledger import BILLING
 from core.billing.stripe_api import SignatureRefused, StripeApi
 from core.billing.stripe_objects import Unreadable
-from core.chat import engine
-from core.http import bodies, problems
+from core.http import bodies, problems, work
+from core.http.bodies import Share
 
 LENGTH_MAX = 1024 * 1024
 _SIGNATURE = "stripe-signature"
+_SHAPE = re.compile(r"t=\d{1,20}(?:,v\d=[0-9a-f]{1,200}){1,20}", re.ASCII)
 
 refused_total = Counter(
     "purser_webhooks_refused", "Webhooks refused, by reason", ["reason"],
@@ -38,9 +40,12 @@ class WebhookRefused(errors.Refusal):
 async def receive(request: Request) -> Response:
     """Store the event, new or a copy: 200. Raises NotFound, TooLarge, WebhookRefused, Unavailable."""
     api = _open()
-    payload = _verified(api, await _body(request), request.headers.getlist(_SIGNATURE))
+    signatures = request.headers.getlist(_SIGNATURE)
+    _require_shape(signatures)
+    with bodies.in_flight(_SIGNATURE) as share:
+        payload = _verified(api, await _body(request, share), signatures)
     try:
-        await engine.current().sql(_store, payload)
+        await work.run(_SIGNATURE, _store, payload)
     except Unreadable:
         raise _refusal("not_an_event") from None
     return problems.as_json({"received": True})
@@ -52,9 +57,17 @@ def _open() -> StripeApi:
     return stripe_api.current()
 
 
-async def _body(request: Request) -> bytes:
+def _require_shape(signatures: list[str]) -> None:
+    """Refuse what cannot be signed by Stripe before a byte of it is read."""
+    if len(signatures) != 1 or not signatures[0].strip():
+        raise _refusal("no_header")
+    if not _SHAPE.fullmatch(signatures[0]):
+        raise _refusal("bad_signature")
+
+
+async def _body(request: Request, share: Share) -> bytes:
     try:
-        return await bodies.read(request, length_max=LENGTH_MAX)
+        return await bodies.read(request, share, length_max=LENGTH_MAX)
     except errors.TooLarge:
         refused_total.labels(reason="too_large").inc()
         raise
