@@ -259,3 +259,25 @@ def test_a_part_of_a_page_gets_who_looks_as_its_first_argument() -> None:
             assert told[0] in {"SignedIn", "Sight"}, f"{file.name}: {node.name}"
             assert not {"Principal", "Operator", "Who", "Desk"} & set(told), node.name
     assert seen >= 20
+
+
+def test_the_engines_threads_serve_running_calls_alone() -> None:
+    """Only the engine makes work for its lane; the rest of HTTP goes through core/http/work.py, and of
+    HTTP the key and the gate of a call alone ask to be admitted."""
+    engine, work = ROOT / "core/chat/engine.py", ROOT / "core/http/work.py"
+    makers = {"Lane.ENGINE": set(), "Lane.API": set(), ".admit(": set(), "to_thread(": set()}
+    for file in python_files("core", "pages"):
+        for word, found in makers.items():
+            if file.parent.name == "http" or word.startswith("Lane."):
+                if word in file.read_text():
+                    found.add(file)
+    lanes = ROOT / "core/lanes.py"
+    assert makers["Lane.ENGINE"] - {lanes} == {engine}
+    assert makers["Lane.API"] - {lanes} == {work}
+    http = ROOT / "core/http"
+    assert makers[".admit("] == {http / "completions.py", http / "keys.py"}
+    # What opens the database before anybody asks, imports, and the end of a file that was sent.
+    assert makers["to_thread("] == {
+        http / "process.py", http / "machine.py", http / "sending.py"
+    }  # fmt: skip
+    assert not any(".sql(" in file.read_text() for file in python_files("core", "pages"))

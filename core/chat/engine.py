@@ -29,7 +29,7 @@ _SAVED_AT_ONCE = 32 * 1024  # characters up to which the text is saved with ever
 CLIENT_GONE_READ_ON_S = 60.0
 _SETTLE_RETRY_S = (0.2, 0.5, 1, 2, 5)
 _SETTLE_PATIENCE_S = 600.0
-_ADMISSION_PATIENCE_S = 3.0
+_ADMISSION_PATIENCE_S = 6.0
 _THREADS_PATIENCE_S = 30.0
 
 T = TypeVar("T")

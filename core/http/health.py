@@ -86,7 +86,7 @@ async def _checks() -> dict[str, bool]:
     except (errors.Unavailable, TimeoutError):
         pass
     except DBAPIError as error:
-        log.warning("health.database", exc_info=error)
+        log.warning("health.database", error=type(error).__name__)
     return checks
 
 
@@ -95,14 +95,14 @@ async def _within_patience() -> tuple[bool, bool]:
     while the thread is still stuck with the question before."""
     loop = asyncio.get_running_loop()
     if _last.asking is None or _last.asking.done():
-        _last.asking = loop.run_in_executor(_thread(), _database, db.current().jobs_url)
+        _last.asking = loop.run_in_executor(_thread(), _database)
         _last.asking.add_done_callback(_forget)
     return await asyncio.wait_for(asyncio.shield(_last.asking), _PATIENCE_S)
 
 
-def _database(url: str) -> tuple[bool, bool]:
+def _database() -> tuple[bool, bool]:
     """Whether a write is committed, and whether the schema is this code's."""
-    with Session(_engine(url)) as session, session.begin():
+    with Session(_engine(db.current().jobs_url)) as session, session.begin():
         session.execute(text(f"set local role {db.JOBS}"))
         session.execute(text(f"set local statement_timeout = {_STATEMENT_MS}"))
         session.execute(text(_WRITE))

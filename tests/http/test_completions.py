@@ -286,7 +286,7 @@ def test_the_official_client_hears_of_a_failure_in_mid_stream(
     assert caught.value.code == "provider_error"
 
 
-def test_before_the_first_token_the_database_is_asked_twice(
+def test_before_the_first_token_the_database_is_asked_twice_and_once_more_for_a_new_key(
     service: Service, client: Client, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -298,6 +298,9 @@ def test_before_the_first_token_the_database_is_asked_twice(
         return original(statement, *arguments, **named)
 
     monkeypatch.setattr(database, "call", counting)
+    service.ask(client.key, model)
+    assert asked[:3] == ["resolve", "resolve", "admit"]
+    asked.clear()
     service.ask(client.key, model)
     assert asked[:2] == ["resolve", "admit"]
     assert asked.count("resolve") == asked.count("admit") == asked.count("settle") == 1

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
+import time
 from collections.abc import Mapping
 
 import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from core import errors, settings
-from core.http import health
+from core import db, settings
+from core.http import health, work
 from core.http.edge import Edge
 from core.http.headers import SecurityHeaders
 from tests.http.serving import PAGE, Client, Service, pages
@@ -32,14 +36,42 @@ def test_a_working_process_is_ready(service: Service) -> None:
 def test_without_a_database_it_lives_but_is_not_ready(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_who: object) -> object:
-        raise errors.Unavailable("away")
-
-    monkeypatch.setattr(health.db, "transaction", away)
+    monkeypatch.setattr(db.current(), "jobs_url", "postgresql://nobody@127.0.0.1:1/none")
     ready = httpx2.get(f"{service.url}/readyz")
     assert ready.status_code == 503
     assert ready.json()["checks"]["database"] == "failed"
     assert httpx2.get(f"{service.url}/livez").status_code == 200
+
+
+def test_a_database_that_does_not_answer_is_said_within_a_second(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setattr(db.current(), "jobs_url", f"postgresql://nobody@127.0.0.1:{port}/none")
+        for _ in range(2):  # the second finds the thread still stuck with the first
+            health._last.at = 0.0
+            began = time.monotonic()
+            ready = httpx2.get(f"{service.url}/readyz")
+            assert time.monotonic() - began < 1
+            assert ready.json()["checks"]["database"] == "failed"
+
+
+def test_readiness_waits_behind_no_other_work(service: Service) -> None:
+    held = threading.Event()
+
+    async def fill() -> None:
+        for number in range(20):
+            task = asyncio.ensure_future(work.run(number, held.wait, 10))
+            task.add_done_callback(lambda done: done.exception())
+
+    asyncio.run_coroutine_threadsafe(fill(), service.engine.loop).result(5)
+    try:
+        began = time.monotonic()
+        assert httpx2.get(f"{service.url}/readyz").status_code == 200
+        assert time.monotonic() - began < 1
+    finally:
+        held.set()
 
 
 def test_a_database_of_another_version_is_not_ready(
