@@ -7,6 +7,7 @@ looked up again just for that: whoever acts on it resolves it anew in any case.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from core.errors import NotSignedIn
 from core.http.rates import Rates
 from core.identity.keys import START
 from core.quota import standing
+from core.quota.standing import Standing
 
 _LENGTH_MAX = 100
 _OTHER_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
@@ -41,6 +43,7 @@ class Caller:
 
 
 _known: dict[bytes, Caller] = {}
+_asking: dict[bytes, asyncio.Task[Standing]] = {}
 _strangers = Rates(_STRANGERS_PER_MINUTE, at_once=_STRANGERS_PER_MINUTE)
 _requests = Rates(_REQUESTS_PER_MINUTE, at_once=_REQUESTS_AT_ONCE)
 
@@ -74,9 +77,8 @@ async def caller(request: Request) -> Caller:
     address = _public_address(request)
     if address is not None and (wait_s := _strangers.wait_s(address)):
         raise _limited("unknown_keys", "address", _STRANGERS_PER_MINUTE, wait_s)
-    _known.pop(digest, None)
     try:
-        found = await engine.current().admit(("key", digest), standing.of_key, secret, None)
+        found = await _looked_up(digest, secret)
     except NotSignedIn:
         if address is not None:
             _strangers.take(address)
@@ -86,6 +88,16 @@ async def caller(request: Request) -> Caller:
     _forget_some()
     _known[digest] = made = Caller(found.tenant_id, found.key_id, time.monotonic() + _KNOWN_S)
     return made
+
+
+async def _looked_up(digest: bytes, secret: str) -> Standing:
+    """Resolve a key; those who ask for the same one meanwhile share the answer."""
+    asking = _asking.get(digest)
+    if asking is None:
+        admission = engine.current().admit(("key", digest), standing.of_key, secret, None)
+        _asking[digest] = asking = asyncio.ensure_future(admission)
+        asking.add_done_callback(lambda _: _asking.pop(digest, None))
+    return await asyncio.shield(asking)
 
 
 def require_rate(who: Caller) -> None:

@@ -147,7 +147,7 @@ def test_fifty_at_once_on_a_wallet_for_three_admit_three(service: Service) -> No
     # A call holds 1,000 answer tokens at $0.001: one dollar and its prompt.
     priced = make_model(terms={"prompt": "0", "completion": "0.001"})
     client = a_client(credit_usd=3)
-    service.up.play("01_normal_usage_cost.txt", fresh_ids=True, delay_s=1.0)
+    service.up.play("01_normal_usage_cost.txt", fresh_ids=True, delay_s=3.0)
     with ThreadPoolExecutor(50) as pool:
         asked = [pool.submit(service.ask, client.key, priced, max_tokens=1_000) for _ in range(50)]
         answers = [each.result() for each in asked]
