@@ -265,12 +265,17 @@ def test_the_engines_threads_serve_running_calls_alone() -> None:
     """Only the engine makes work for its lane; the rest of HTTP goes through core/http/work.py, and of
     HTTP the key and the gate of a call alone ask to be admitted."""
     engine, work = ROOT / "core/chat/engine.py", ROOT / "core/http/work.py"
-    makers = {"Lane.ENGINE": set(), "Lane.API": set(), ".admit(": set(), "to_thread(": set()}
+    makers: dict[str, set[Path]] = {
+        "Lane.ENGINE": set(),
+        "Lane.API": set(),
+        ".admit(": set(),
+        "to_thread(": set(),
+    }
     for file in python_files("core", "pages"):
         for word, found in makers.items():
-            if file.parent.name == "http" or word.startswith("Lane."):
-                if word in file.read_text():
-                    found.add(file)
+            concerned = file.parent.name == "http" or word.startswith("Lane.")
+            if concerned and word in file.read_text():
+                found.add(file)
     lanes = ROOT / "core/lanes.py"
     assert makers["Lane.ENGINE"] - {lanes} == {engine}
     assert makers["Lane.API"] - {lanes} == {work}
