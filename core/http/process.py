@@ -23,7 +23,7 @@ from core.chat import engine
 from core.chat.engine import Engine
 from core.db import Database, DatabaseRefused, System
 from core.demonstration import seed
-from core.http import machine
+from core.http import connections, machine
 from core.http.machine import Drain
 from core.metering import partitions
 from core.settings import Settings
@@ -57,6 +57,7 @@ async def running(configured: Settings, *, warm: Sequence[str] = ()) -> AsyncIte
     machine.adopt_loggers()
     machine.raise_descriptor_limit()
     machine.send_at_once()
+    connections.bound()
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(_open_database, configured, stack)
         clients = registry.connect(configured, demo_url=await _start_demo(configured, stack))

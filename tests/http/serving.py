@@ -22,6 +22,7 @@ from core import db, settings
 from core.catalog.providers import Provider
 from core.chat import engine
 from core.chat.engine import Engine
+from core.http import connections
 from core.http.edge import Edge
 from core.http.headers import SecurityHeaders
 from core.identity import keys
@@ -103,6 +104,7 @@ class Service:
         self.engine = Engine({"openrouter": provider})
         engine.install(self.engine)
         app = Edge(pages, SecurityHeaders(PAGE, settings.current()))
+        connections.bound()
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
         self._server = uvicorn.Server(config)
         serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
