@@ -19,6 +19,20 @@ from core.metering.charges import Charge, is_final
 from core.metering.tables import UsageEvent
 
 TITLE_LENGTH_MAX = 80
+PATH_MAX = 2_000
+_PATH = text("""
+with recursive path as (
+  select message_id, parent_id, 1 as place from app.messages
+  where tenant_id = :tenant and conversation_id = :conversation and message_id = :leaf
+  union all
+  select m.message_id, m.parent_id, place + 1
+  from path join app.messages m on m.tenant_id = :tenant and m.conversation_id = :conversation
+    and m.message_id = path.parent_id
+  where place < :most)
+select m.* from path join app.messages m on m.tenant_id = :tenant
+  and m.conversation_id = :conversation and m.message_id = path.message_id
+order by place desc
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +117,31 @@ def remove(session: Session, who: Principal, conversation_id: UUID) -> UUID | No
 
 
 def branch(session: Session, who: Principal, conversation_id: UUID) -> list[Shown]:
-    """The messages from the first to the shown leaf, oldest first, each answer with its cost."""
+    """The newest PATH_MAX messages up to the shown leaf, oldest first, each answer with its cost.
+
+    Other branches are not read: of them only the ids beside what is shown.
+    """
     row = find(session, who, conversation_id)
-    messages = _all_messages(session, who, conversation_id)
-    children: dict[UUID | None, list[UUID]] = {}
-    for message in messages.values():
-        children.setdefault(message.parent_id, []).append(message.message_id)
-    costs = _costs(session, who, conversation_id)
-    path = path_to(messages, row.leaf_id)
-    return [_shown(message, children, costs) for message in path]
+    path = path_to(session, who, conversation_id, row.leaf_id)
+    siblings = _siblings(session, who, conversation_id, path)
+    costs = _costs(session, who, [message.turn_id for message in path if message.turn_id])
+    return [_shown(message, siblings[message.parent_id], costs) for message in path]
 
 
 def show_branch(session: Session, who: Principal, conversation_id: UUID, message_id: UUID) -> None:
     """Make the branch through `message_id` the shown one, following newest answers to its leaf."""
     row = find(session, who, conversation_id)
-    messages = _all_messages(session, who, conversation_id)
-    if message_id not in messages:
-        raise errors.NotFound("There is no such message.")
+    rows = session.execute(
+        select(Message.message_id, Message.parent_id)
+        .where(Message.tenant_id == who.tenant_id, Message.conversation_id == conversation_id)
+        .order_by(Message.message_id)
+    )
+    newest = {parent_id: one for one, parent_id in rows}  # the newest message below each
+    if message_id not in newest and message_id not in newest.values():
+        message_in(session, who, conversation_id, message_id)
     leaf = message_id
-    while newer := [m.message_id for m in messages.values() if m.parent_id == leaf]:
-        leaf = max(newer)
+    while (newer := newest.get(leaf)) is not None:
+        leaf = newer
     session.execute(
         update(Conversation)
         .where(
@@ -133,28 +152,52 @@ def show_branch(session: Session, who: Principal, conversation_id: UUID, message
     )
 
 
-def path_to(messages: dict[UUID, Message], leaf_id: UUID | None) -> list[Message]:
-    """The messages from the root to `leaf_id`, oldest first."""
-    path: list[Message] = []
-    while leaf_id is not None and (message := messages.get(leaf_id)) is not None:
-        path.append(message)
-        leaf_id = message.parent_id
-    return path[::-1]
+def path_to(
+    session: Session, who: Principal, conversation_id: UUID, leaf_id: UUID | None
+) -> list[Message]:
+    """The newest PATH_MAX messages from the root to `leaf_id`, oldest first.
 
-
-def messages_of(session: Session, who: Principal, conversation_id: UUID) -> dict[UUID, Message]:
-    """Every message of the person's conversation by id, oldest first."""
-    find(session, who, conversation_id)
-    return _all_messages(session, who, conversation_id)
-
-
-def _all_messages(session: Session, who: Principal, conversation_id: UUID) -> dict[UUID, Message]:
+    The conversation must be the person's: `find` says so.
+    """
     rows = session.scalars(
-        select(Message)
-        .where(Message.tenant_id == who.tenant_id, Message.conversation_id == conversation_id)
+        select(Message).from_statement(_PATH),
+        {
+            "tenant": who.tenant_id, "conversation": conversation_id, "leaf": leaf_id,
+            "most": PATH_MAX,
+        },
+    )  # fmt: skip
+    return list(rows)
+
+
+def message_in(
+    session: Session, who: Principal, conversation_id: UUID, message_id: UUID
+) -> Message:
+    """One message of the person's conversation. Raises errors.NotFound."""
+    find(session, who, conversation_id)
+    row = session.get(Message, (who.tenant_id, conversation_id, message_id))
+    if row is None:
+        raise errors.NotFound("There is no such message.")
+    return row
+
+
+def _siblings(
+    session: Session, who: Principal, conversation_id: UUID, path: list[Message]
+) -> dict[UUID | None, tuple[UUID, ...]]:
+    """The ids below each parent of a path's messages, oldest first."""
+    parents = [message.parent_id for message in path if message.parent_id is not None]
+    rows = session.execute(
+        select(Message.parent_id, Message.message_id)
+        .where(
+            Message.tenant_id == who.tenant_id,
+            Message.conversation_id == conversation_id,
+            Message.parent_id.in_(parents) | Message.parent_id.is_(None),
+        )
         .order_by(Message.message_id)
     )
-    return {row.message_id: row for row in rows}
+    found: dict[UUID | None, tuple[UUID, ...]] = {}
+    for parent_id, message_id in rows:
+        found[parent_id] = (*found.get(parent_id, ()), message_id)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +208,15 @@ class _Receipt:
     final: bool
 
 
-def _costs(session: Session, who: Principal, conversation_id: UUID) -> dict[UUID, _Receipt]:
-    """What each turn of the conversation cost, adjustments included."""
+def _costs(session: Session, who: Principal, turn_ids: list[UUID]) -> dict[UUID, _Receipt]:
+    """What each of the turns cost, adjustments included."""
     rows = session.execute(
         select(Turn.turn_id, UsageEvent, text(is_final("usage_events")))
         .join(
             UsageEvent,
             (UsageEvent.tenant_id == Turn.tenant_id) & (UsageEvent.call_id == Turn.call_id),
         )
-        .where(Turn.tenant_id == who.tenant_id, Turn.conversation_id == conversation_id)
+        .where(Turn.tenant_id == who.tenant_id, Turn.turn_id.in_(turn_ids))
         .order_by(UsageEvent.event_id)
     )
     sums: dict[UUID, _Receipt] = {}
@@ -188,9 +231,7 @@ def _costs(session: Session, who: Principal, conversation_id: UUID) -> dict[UUID
     return sums
 
 
-def _shown(
-    message: Message, children: dict[UUID | None, list[UUID]], costs: dict[UUID, _Receipt]
-) -> Shown:
+def _shown(message: Message, siblings: tuple[UUID, ...], costs: dict[UUID, _Receipt]) -> Shown:
     receipt = (
         costs.get(message.turn_id) if message.turn_id and message.role == "assistant" else None
     )
@@ -199,7 +240,7 @@ def _shown(
         status=message.status, content=message.content, reasoning=message.reasoning,
         model_id=message.model_id, failure_code=message.failure_code, left_out=message.left_out,
         extras=message.extras, turn_id=message.turn_id,
-        siblings=tuple(sorted(children.get(message.parent_id, []))),
+        siblings=siblings,
         billed_nusd=receipt.billed_nusd if receipt else None,
         tokens=receipt.tokens if receipt else None,
         latency_ms=receipt.latency_ms if receipt else None,

@@ -85,8 +85,7 @@ def start(
     if conversation_id is not None:
         with db.transaction(who) as session:
             row = conversations.find(session, who, conversation_id)
-            messages = conversations.messages_of(session, who, conversation_id)
-            history = conversations.path_to(messages, row.leaf_id)
+            history = conversations.path_to(session, who, conversation_id, row.leaf_id)
     built = _build(asker, history, question)
     opening = _Opening(
         turn_id=new_id(), conversation_id=conversation_id or new_id(),
@@ -111,12 +110,12 @@ def regenerate(
     asker = standing.of_member(who, model_id)
     standing.require_model(asker, offered=offered)
     with db.transaction(who) as session:
-        messages = conversations.messages_of(session, who, conversation_id)
-    answer = messages.get(answer_id)
-    question = messages.get(answer.parent_id) if answer and answer.parent_id else None
-    if question is None:
-        raise errors.NotFound("There is no such answer.")
-    built = _build(asker, conversations.path_to(messages, question.parent_id), question.content)
+        answer = conversations.message_in(session, who, conversation_id, answer_id)
+        if answer.parent_id is None:
+            raise errors.NotFound("There is no such answer.")
+        question = conversations.message_in(session, who, conversation_id, answer.parent_id)
+        history = conversations.path_to(session, who, conversation_id, question.parent_id)
+    built = _build(asker, history, question.content)
     opening = _Opening(
         turn_id=new_id(), conversation_id=conversation_id, is_new=False, title="",
         question_id=question.message_id, question=None, parent_id=None, answer_id=new_id(),

@@ -24,6 +24,7 @@ from core.finance.files.copying import Progress
 from core.http import problems, work
 from core.http.sending import Blocks, Sending
 from core.http.sessions import signed_in
+from core.http.spool import spooled
 from core.identity.access import Operator, Principal, SignedIn
 
 Found = TypeVar("Found")
@@ -48,7 +49,7 @@ async def download(request: Request) -> Response | Sending:
     who, begun = await work.run(whose, _first, exports.download, person, export_id)
     progress, file = Progress(), begun.asked.file
     blocks = _stored(who, file) if file else _read(who, begun.asked, progress)
-    return Sending(Blocks(blocks, progress), _described(begun))
+    return Sending(Blocks(blocks, progress), _described(begun), whose)
 
 
 def _id(request: Request) -> UUID:
@@ -86,15 +87,25 @@ def _stored(who: Principal | Operator, file: File) -> Generator[bytes]:
 
 
 def _read(who: Principal | Operator, asked: Asked, progress: Progress) -> Generator[bytes]:
-    """Rows as they are read; that all were sent is recorded with what identifies them."""
+    """Rows of one moment; that all were sent is recorded with what identifies them.
+
+    A slow client holds no transaction: the rows wait for it in a file.
+    """
     digest = hashlib.sha256()
+    with closing(spooled(_rows(who, asked, progress))) as blocks:
+        for block in blocks:
+            digest.update(block)
+            yield block
     with db.transaction(who) as session:
-        with closing(exports.read_rows(session, who, asked, progress)) as blocks:
-            for block in blocks:
-                digest.update(block)
-                if block:
-                    yield block
         exports.record_sent(session, who, asked, progress.rows, digest.hexdigest())
+
+
+def _rows(who: Principal | Operator, asked: Asked, progress: Progress) -> Generator[bytes]:
+    with (
+        db.transaction(who) as session,
+        closing(exports.read_rows(session, who, asked, progress)) as blocks,
+    ):
+        yield from (block for block in blocks if block)
 
 
 def _described(begun: Download) -> dict[str, str]:

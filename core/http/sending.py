@@ -7,15 +7,17 @@ breaks the answer off, so that a part of a file is not taken for the whole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Hashable, Mapping
 from threading import Lock
 
 from starlette.types import Receive, Scope, Send
 
 from core import errors
 from core.finance.files.copying import Progress
+from core.http import work
 
-AT_ONCE_MAX = 8  # each may hold a connection to the database
+AT_ONCE_MAX = 8
+EACH_AT_ONCE_MAX = 4  # of one tenant
 _PATIENCE_S = 60.0
 _sending: set[Sending] = set()
 
@@ -41,36 +43,37 @@ class Blocks:
 class Sending:
     """An ASGI response: its headers go out when the first block is there."""
 
-    def __init__(self, blocks: Blocks, headers: Mapping[str, str]) -> None:
-        self._blocks = blocks
+    def __init__(self, blocks: Blocks, headers: Mapping[str, str], whose: Hashable) -> None:
+        self._blocks, self.whose = blocks, whose
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send all of it. Raises errors.Unavailable before anything is sent where too much is."""
-        if len(_sending) >= AT_ONCE_MAX:
+        of_one = [one for one in _sending if one.whose == self.whose]
+        if len(_sending) >= AT_ONCE_MAX or len(of_one) >= EACH_AT_ONCE_MAX:
             raise errors.Unavailable(
                 "Too many files are being sent. Please wait.", retry_after_s=10
             )
         _sending.add(self)
-        work = asyncio.ensure_future(self._send(send))
+        sent = asyncio.ensure_future(self._send(send))
         gone = asyncio.ensure_future(until_gone(receive))
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
+            await asyncio.wait({sent, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if sent.done():
+                sent.result()
         finally:
             _sending.discard(self)
-            for task in (work, gone):
+            for task in (sent, gone):
                 task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
+            await asyncio.gather(sent, gone, return_exceptions=True)
             await asyncio.shield(asyncio.to_thread(self._blocks.close))
 
     async def _send(self, send: Send) -> None:
-        block = await asyncio.to_thread(self._blocks.take)
+        block = await work.send(self.whose, self._blocks.take)
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         while block:
             await _within_patience(send, block)
-            block = await asyncio.to_thread(self._blocks.take)
+            block = await work.send(self.whose, self._blocks.take)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -43,6 +43,7 @@ async def as_csv(request: Request) -> Sending:
             "content-disposition": f'attachment; filename="{name}"',
             "cache-control": problems.NO_STORE,
         },
+        who.tenant_id,
     )
 
 

@@ -34,6 +34,16 @@ async def read(whose: Hashable, function: Callable[..., T], *arguments: object) 
     return await _readers().run(whose, function, *arguments)
 
 
+async def send(whose: Hashable, function: Callable[..., T], *arguments: object) -> T:
+    """Call a function that reads the next block of a file. It waits for its turn."""
+    return await _senders().run(whose, function, *arguments)
+
+
+@cache
+def _senders() -> Threads:
+    return Threads(Lane.API, 3, each_max=1)
+
+
 @cache
 def _threads() -> Threads:
     return Threads(

@@ -285,7 +285,7 @@ class Listener:
         self._socket = socket.create_connection((where.hostname, where.port), timeout=30)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._socket.sendall(
-            f"GET /exports/{asked.export_id} HTTP/1.1\r\nhost: x\r\n"
+            f"GET /exports/{asked.export_id} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
             f"cookie: {COOKIE}={browser.token}\r\n\r\n".encode()
         )
 
@@ -313,6 +313,25 @@ def test_a_client_that_leaves_in_the_middle_ends_the_query(
     wait_until(lambda: queries("50000000") == 1)
     listener.leave()
     wait_until(lambda: queries("50000000") == 0)
+
+
+@pytest.mark.usefixtures("nobody_listens")
+def test_a_slow_client_holds_no_transaction(
+    service: Service, place: Place, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ask(browser.principal, place)
+    monkeypatch.setattr(catalogue, "dataset", rows_forever(MANY.format(20_001)))
+    listener = Listener(service, browser, asked)
+    assert listener.read(12) == b"HTTP/1.1 200"
+    wait_until(lambda: queries("20001") == 0)
+    assert sending._sending  # it has not even begun to take the rest
+    size = 0
+    while piece := listener.read(1_000_000):
+        size += len(piece)
+        if piece.endswith(b"0\r\n\r\n"):
+            break
+    assert size > 20_000_000
+    listener.leave()
 
 
 @pytest.mark.usefixtures("nobody_listens")
