@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import crypto, errors
+from core.http import work
 from core.http.sessions import COOKIE
 from core.identity import sessions
 from core.identity.access import SignedIn
@@ -86,7 +87,7 @@ class Sockets:
         for begin in range(0, len(hashes), _LOOKED_AT_ONCE):
             part = hashes[begin : begin + _LOOKED_AT_ONCE]
             try:
-                found = await asyncio.to_thread(sessions.all_still, part)
+                found = await work.run("sockets", sessions.all_still, part)
             except errors.Refusal:
                 return  # the database is away: pages read nothing then either; looked at again soon
             asked = set(part)
