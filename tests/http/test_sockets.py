@@ -90,7 +90,7 @@ def cast() -> Cast:
     join(tenant_id, user_id, Role.ADMIN)
     join(tenant_id, colleague, Role.ADMIN)
     with db.transaction(SYSTEM) as session:
-        tenants.make_operator(session, SYSTEM, user_id)
+        tenants.make_operator(session, SYSTEM, user_id, confirmed=True)
     browser, other = sign_in(user_id), sign_in(user_id)
     return Cast(tenant_id, user_id, email, browser, other, sign_in(colleague))
 
