@@ -17,6 +17,7 @@ from core.chat.turns import Live
 from core.identity.access import Principal
 from pages.widgets import address, offered, purse, refusals, session
 from pages.widgets.offered import Offer
+from pages.widgets.text import plain
 
 MESSAGE_LENGTH_MAX = 20_000
 _TEXT, _MODEL, _MODEL_OF = "composer", "model", "_model_of"
@@ -90,7 +91,7 @@ def _draw_refusal(offer: Offer) -> None:
     costs_too_much = isinstance(refusal, errors.InsufficientCredit | errors.BudgetReached)
     if costs_too_much and free is not None and chosen_model(offer) != free.model_id:
         st.button(
-            f"Use {free.name} instead", icon=":material/swap_horiz:", key="use_free",
+            f"Use {plain(free.name)} instead", icon=":material/swap_horiz:", key="use_free",
             on_click=_choose, args=(free.model_id,),
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from core.chat import turns
 from core.chat.turns import Live
 from core.identity.access import SignedIn
 from pages.widgets import fragments, messages, runs, session
-from pages.widgets.text import Cleaner
+from pages.widgets.markdown import Cleaner
 
 _PATIENCE_S = 0.3
 _WAITING = ":shimmer[Thinking …]"

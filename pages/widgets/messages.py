@@ -45,9 +45,9 @@ def draw(message: Shown, offer: Offer, acts: Acts, *, busy: bool) -> None:
 
 
 def question(text: str) -> None:
-    """Draw what a person wrote, with the line ends they typed."""
+    """Draw what a person wrote, as they typed it."""
     with st.chat_message("user", avatar=QUESTION_ICON):
-        st.markdown(clean(text, keeps_lines=True))
+        st.text(text)
 
 
 def _answer(message: Shown, offer: Offer, acts: Acts, *, busy: bool) -> None:
@@ -123,7 +123,7 @@ def _mark(message: Shown) -> None:
         why = message.charge.sentence()
         if message.failure_code:
             why = outcomes.refusal_of(_failure(message), message.charge).message
-        st.caption(clean(f":material/bolt: Interrupted. {why}"))
+        st.caption(f":material/bolt: Interrupted. {clean(why)}")
     elif message.status == "error":
         refusals.show(outcomes.refusal_of(_failure(message), message.charge))
 

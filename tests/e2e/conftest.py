@@ -11,7 +11,14 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from core.billing import connection, stripe_api
 from core.billing.checkout import confirm, start_package
@@ -27,9 +34,12 @@ CHROMIUMS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-features=LocalNetworkAccessChecks",  # of a page whose headers a test has changed
 ]  # fmt: skip
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 expect.set_options(timeout=20_000)  # a busy machine draws late; speed is the benchmarks' matter
+_REPORT_VIOLATIONS = """document.addEventListener("securitypolicyviolation", (e) =>
+  console.error(`policy violated: ${e.violatedDirective} ${e.blockedURI}`))"""
 PICTURES = Path(__file__).parent.parent.parent / "docs" / "pictures"
 
 
@@ -98,6 +108,24 @@ def stand_in(app: AppProcess) -> Iterator[StandIn]:
         yield StandIn(f"http://127.0.0.1:{(folder / 'stripe_sandbox' / 'port').read_text()}")
 
 
+def watch(page: Page, complaints: list[str], url: str) -> None:
+    """Keep what goes wrong on a page: errors, violations of its policy, requests to other hosts."""
+    own = urlsplit(url).hostname
+
+    def ask(request: Request) -> None:
+        asked = urlsplit(request.url)
+        if asked.scheme in {"http", "https", "ws", "wss"} and asked.hostname != own:
+            complaints.append(f"asked another host: {request.url}")
+
+    page.add_init_script(_REPORT_VIOLATIONS)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", ask)
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
+
+
 class Tab:
     """A browser context with one page, which remembers what the console complained about."""
 
@@ -109,13 +137,7 @@ class Tab:
     def open_page(self) -> Page:
         page = self.context.new_page()
         page.set_default_timeout(30_000)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda message: (
-                self.complaints.append(message.text) if message.type == "error" else None
-            ),
-        )
+        watch(page, self.complaints, self.url)
         return page
 
     def become(self, person: Place | UUID) -> Self:

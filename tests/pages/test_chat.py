@@ -36,7 +36,9 @@ def ask(app: AppTest, text: str, model_id: str = PRICED) -> AppTest:
 
 
 def texts(app: AppTest) -> list[str]:
-    return [str(m.value) for message in app.chat_message for m in message.markdown]
+    return [
+        str(m.value) for message in app.chat_message for m in (*message.text, *message.markdown)
+    ]
 
 
 def composed(app: AppTest) -> str:

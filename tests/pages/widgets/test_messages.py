@@ -83,7 +83,7 @@ def test_sources_are_links_with_harmless_titles() -> None:
     note = {"url_citation": {"url": "https://a.example/x", "title": "A [bad](javascript:x)"}}
     bad = {"url_citation": {"url": "javascript:alert(1)", "title": "no"}}
     words = captions(replace(ANSWER, extras={"annotations": [note, note, bad]}))
-    assert words == "Sources: [A \\[bad\\]\\(javascript\\:x\\)](https://a.example/x)"
+    assert words == "Sources: [A \\[bad\\]\\(javascript:color[:]x\\)](https://a.example/x)"
 
 
 @pytest.mark.parametrize(
