@@ -11,7 +11,7 @@ from core import errors
 from core.identity.access import Role
 from pages.widgets import session as tab
 from pages.widgets.shown import moment, zone
-from pages.widgets.text import clean, plain
+from pages.widgets.text import clean
 
 _CALM = ":material/info:"
 _LIMIT = ":material/speed:"
@@ -66,7 +66,7 @@ _LIMITS = {
 def show(refusal: errors.Refusal) -> None:
     """Draw one refusal: its title, its sentence, and for a limit the figures behind it."""
     manner = _manner_of(refusal)
-    lines = [f"**{manner.title}**", plain(refusal.message)]
+    lines = [f"**{manner.title}**", clean(refusal.message)]
     if isinstance(refusal, errors.LimitReached):
         lines.append(clean(figures(refusal)))
     if isinstance(refusal, errors.InsufficientCredit):

@@ -107,8 +107,8 @@ def test_no_picture_and_no_diagram_of_the_corpus_is_left(case: Case) -> None:
 
 
 UNITS = [*string.punctuation, "a", " ", "\n", "\t", "\r", "$$", "``", "`` ` ", "](", "[a](", "![", "&a",
-         "<a:", "https://", "http://a(", "*a", "**a*_", "> ", "- ", "1. ", "> \n", "    x\n", "~~~\n", "- ```\n",
-         "\\(", "\\[\n", "$$\n", "$$a\nb ", ":a", ":a[", "  - x\n", " `x ", "$a "]  # fmt: skip
+         "<a:", "https://", "http://a(", "*a", "**a*_", "> ", "- ", "1. ", "> \n", "    x\n", "~~~\n",
+         "- ```\n", "\\(", "\\[\n", "$$\n", "$$a\nb ", ":a", ":a[", "  - x\n", " `x ", "$a "]  # fmt: skip
 
 
 @pytest.mark.parametrize("unit", UNITS)
