@@ -72,7 +72,7 @@ def _member(who: Principal) -> None:
         return
     with st.grid(2, min_column_width=180, gap="small"):
         st.metric("Available to your team", purse.cents(wallet.available_nusd), border=True)
-        st.metric("Held by running calls", show(wallet.held_nusd), border=True)
+        st.metric("Reserved for calls", show(wallet.held_nusd), border=True)
     st.info(
         "To add credit, ask an admin or a finance person of your team.", icon=":material/group:"
     )

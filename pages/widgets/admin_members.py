@@ -44,7 +44,7 @@ def draw(who: Principal | Operator, tenant_id: UUID, tenant_name: str) -> None:
         active = sum(person.state is State.ACTIVE for person in places)
         st.caption(
             f"{active:,} of {len(places):,} can sign in. Spend is that of the team's own month, with what"
-            f" running calls hold. Times are {shown.zone()}."
+            f" is reserved. Times are {shown.zone()}."
         )
         _table(places, spent)
         _manage(who, tenant_id, tenant_name, places)

@@ -75,7 +75,7 @@ def _sums(rows: tuple[TenantRow, ...]) -> None:
     with st.grid(5, min_column_width=140, gap="small"):
         st.metric("Tenants", f"{active:,} active of {len(rows):,}", border=True)
         st.metric("Spent this month", show(sum(row.spent_nusd for row in rows)), border=True)
-        st.metric("Held by running calls", show(sum(row.held_nusd for row in rows)), border=True)
+        st.metric("Reserved for calls", show(sum(row.held_nusd for row in rows)), border=True)
         st.metric("Debt", show(debt), border=True, help="Owed by prepaid tenants; refuses calls.")
         st.metric("Near a limit", f"{nearly:,}", border=True,
                   help=f"Used {_NEARLY_PERCENT} % of a monthly limit of the tenant, or more.")  # fmt: skip
@@ -92,7 +92,7 @@ def _table(rows: tuple[TenantRow, ...]) -> None:
             "spent": column.NumberColumn("Spent this month", format="dollar"),
             "limit": column.NumberColumn(
                 "Of its limit", format="%d %%", width=90,
-                help="Of the monthly limit of which most is used; running calls count.",
+                help="Of the monthly limit of which most is used; what is reserved counts.",
             ),
             "alerts": column.NumberColumn("Alerts", width=70, help="Not put away by anybody yet."),
             "requests": column.NumberColumn("Requests", format="localized"),

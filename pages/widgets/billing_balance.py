@@ -41,9 +41,13 @@ def _facts(desk: Desk, balance: Balance) -> list[tuple[str, str, str]]:
         return [spent, used]
     available = (
         "Available", purse.cents(balance.available_nusd or 0),
-        "What new calls can spend now: the balance less what running calls hold.",
+        "What new calls can spend now: the balance less what is reserved for calls.",
     )  # fmt: skip
-    held = ("Held", show(balance.held_nusd), "Set aside for running calls at their worst case.")
+    held = (
+        "Held",
+        show(balance.held_nusd),
+        "Reserved for calls that run, at their worst case, and for those whose cost may still change.",
+    )
     if balance.mode == "postpaid":
         due = balance.next_invoice_at
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy import select, text
 from streamlit.testing.v1 import AppTest
 
 from core import db
-from core.billing import stripe_api, topups
+from core.billing import ledger, stripe_api, topups
 from core.billing.sales_tables import AutoTopup, Order, StripeCustomer
 from core.identity.access import Role
 from core.money import show
@@ -115,6 +116,26 @@ def test_the_cards_are_the_wallet(buyer: Person, open_page: Open, till: Provider
     assert found["Lasts until"] != shown.NONE
     assert "\\$0.0500 a day, the mean of the last 14 whole days" in said(app)
     assert "Sandbox: no money moves" in said(app)
+
+
+def test_credit_that_will_expire_unused_is_warned_of_with_amount_and_day(
+    person: Make, open_page: Open, till: Provider
+) -> None:
+    who = person(Role.FINANCE, credit_nusd=74 * USD)
+    ends = datetime.now(UTC) + timedelta(days=5)
+    with db.transaction(TESTS) as session:
+        ledger.grant(
+            session, who.principal.tenant_id, 85 * USD, kind="promo", key="bonus", actor="tests",
+            reason="x", expires_at=ends,
+        )  # fmt: skip
+    app = open_page(who, "billing.py")
+    day = f"{ends:%b} {ends.day}, {ends:%Y}"
+    assert f"Of your credit will expire unused: \\$85.00 on {day}" in said(app)
+    available = next(metric for metric in app.metric if metric.label == "Available")
+    assert (available.value, available.delta) == ("$159.00", "$85.00 expires unused")
+    (banner,) = (one for one in app.warning if "will expire unused" in str(one.value))
+    assert f"{ends:%-d %B %Y}" in str(banner.value)
+    assert "74.00 is left after that" in str(banner.value)
 
 
 def test_packages_show_what_they_cost_and_bring(
@@ -283,7 +304,7 @@ def test_a_member_sees_the_balance_and_whom_to_ask(
     bought(place_of(who))
     app = open_page(who, "billing.py", section="Statement", session_id="cs_test_1")
     assert not app.exception
-    assert metrics(app) == {"Available to your team": "$75.00", "Held by running calls": "$0.00"}
+    assert metrics(app) == {"Available to your team": "$75.00", "Reserved for calls": "$0.00"}
     assert "ask an admin or a finance person" in said(app)
     assert not app.dataframe
     assert not {key for key in keys(app) if key.startswith("buy_")}
