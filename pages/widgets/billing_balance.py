@@ -87,9 +87,7 @@ def _losses(desk: Desk) -> list[str]:
         for loss in losses[:_LOSSES_SHOWN]
     ]
     more = f" and {len(losses) - _LOSSES_SHOWN:,} more" if len(losses) > _LOSSES_SHOWN else ""
-    return [
-        f":orange[:material/warning:] Of your credit will expire unused: {', '.join(parts)}{more}."
-    ]
+    return [f":orange[:material/warning:] Will expire unused: {', '.join(parts)}{more}."]
 
 
 def _pace(balance: Balance) -> str:

@@ -16,7 +16,7 @@ _CSS = """
 def draw(words: str, *, key: str) -> None:
     """Draw it under `words`, which are Markdown."""
     with st.container(gap="xxsmall"):
-        st.markdown(f":red[:material/error:] {words}")
+        st.markdown(f":small[:red[:material/error:] {words}]")
         _element()(key=key, height="content")
 
 

@@ -130,7 +130,7 @@ def test_credit_that_will_expire_unused_is_warned_of_with_amount_and_day(
         )  # fmt: skip
     app = open_page(who, "billing.py")
     day = f"{ends:%b} {ends.day}, {ends:%Y}"
-    assert f"Of your credit will expire unused: \\$85.00 on {day}" in said(app)
+    assert f"Will expire unused: \\$85.00 on {day}" in said(app)
     available = next(metric for metric in app.metric if metric.label == "Available")
     assert (available.value, available.delta) == ("$159.00", "$85.00 expires unused")
     (banner,) = (one for one in app.warning if "will expire unused" in str(one.value))
