@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import streamlit as st
 
+from core import db
 from core.identity.access import Operator, Principal, Role
 from pages.widgets import (
     admin_audit,
@@ -33,6 +34,7 @@ from pages.widgets.text import plain
 Who = TypeVar("Who", Operator, Principal)
 _PART = "part"
 
+_FIGURES = {"Consumers", "Models", "Conversations"}  # what sums up usage; the rest is looked up
 _OF_OPERATOR: Mapping[str, Callable[[Operator], None]] = {
     "Tenants": admin_tenants.draw,
     "People": admin_people.draw,
@@ -77,7 +79,9 @@ def _part(who: Who, parts: Mapping[str, Callable[[Who], None]], title: str) -> N
         "Part", list(parts), default=first, required=True, key=_PART, bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
-    parts.get(str(part), parts[first])(who)
+    lane = db.Lane.ANALYTICS if part in _FIGURES else db.Lane.WEB
+    with db.use_lane(lane):
+        parts.get(str(part), parts[first])(who)
 
 
 draw()

@@ -9,6 +9,7 @@ from functools import partial
 
 import streamlit as st
 
+from core import db
 from pages.widgets import (
     finance_bills,
     finance_chargeback,
@@ -46,4 +47,5 @@ def draw() -> None:
     parts.get(str(part), finance_months.draw)(desk)
 
 
-draw()
+with db.use_lane(db.Lane.ANALYTICS):
+    draw()

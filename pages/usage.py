@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from core import errors
+from core import db, errors
 from core.analytics import figures, parameters
 from core.analytics.parameters import Span
 from core.analytics.selection import Grain, Group, Selection
@@ -130,4 +130,5 @@ def _who() -> tuple[Who, Principal | None]:
     return found.operator or tab.require(), found.principal
 
 
-draw(*_who())
+with db.use_lane(db.Lane.ANALYTICS):
+    draw(*_who())

@@ -34,7 +34,8 @@ def attempt(who: Who, work: Work[T]) -> T | None:
 def attempt_alone(work: Callable[[], T]) -> T | None:
     """The same for an act that opens its own transactions, because it asks Stripe in between."""
     try:
-        return work()
+        with db.use_lane(db.Lane.WEB):  # a click waits for nobody's figures
+            return work()
     except NotCents:
         st.warning("What is paid is in whole cents, such as 12.50.", icon=":material/info:")
     except NotMoney:

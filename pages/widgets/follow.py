@@ -71,10 +71,9 @@ def _pieces(
         if not is_first or time.monotonic() > patient_until:
             meanwhile()
         session.tick()
-        session.require_still(reader)
+        session.still(reader)
 
     for piece in turns.follow(reader.in_tenant, live, tick=tick):
-        session.require_still(reader)
         if text := cleaner.feed(piece):
             if is_first:
                 on_first()

@@ -1,21 +1,32 @@
 """Parts of a page that run again by themselves: on a click within, every few seconds, beside the others.
 The only user of Streamlit's fragments and dialogs. What drew a part keeps its arguments, so whoever
-looks is looked up in every run of it, and handed to it first."""
+looks is looked up in every run of it, and handed to it first. A part reads on its page's lane."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, Literal, ParamSpec
 
 import streamlit as st
 
+from core import lanes
 from core.identity.access import SignedIn
+from core.lanes import Lane
 from pages.widgets import session as tab
 
 _LOOK_EVERY_S = 60.0
 P = ParamSpec("P")
 Part = Callable[Concatenate[SignedIn, P], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drew:
+    """Who drew a part, and on which lane of the database."""
+
+    found: SignedIn
+    lane: Lane
 
 
 def fragment(
@@ -41,18 +52,20 @@ def dialog(
     return make
 
 
-def _checked(draw: Part[P]) -> Part[P]:
+def _checked(draw: Part[P]) -> Callable[Concatenate[_Drew, P], None]:
     @wraps(draw)
-    def drawn(drew: SignedIn, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        draw(tab.require_still(drew), *args, **kwargs)
+    def drawn(drew: _Drew, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if (found := tab.still(drew.found)) is not None:
+            with lanes.use(drew.lane):
+                draw(found, *args, **kwargs)
 
     return drawn
 
 
-def _looked_up(part: Part[P]) -> Callable[P, None]:
+def _looked_up(part: Callable[Concatenate[_Drew, P], None]) -> Callable[P, None]:
     @wraps(part)
     def begin(*args: P.args, **kwargs: P.kwargs) -> None:
-        part(tab.require_signed_in(), *args, **kwargs)
+        part(_Drew(tab.require_signed_in(), lanes.current()), *args, **kwargs)
 
     return begin
 

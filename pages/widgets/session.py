@@ -12,6 +12,7 @@ from typing import TypeVar
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from core import db
 from core.identity import sessions
 from core.identity.access import Operator, Principal, Role, SignedIn
 
@@ -73,19 +74,29 @@ def require_signed_in() -> SignedIn:
     return found
 
 
-def require_still(before: SignedIn) -> SignedIn:
+def still(before: SignedIn) -> SignedIn | None:
     """Whoever looks now, if they are who did `before`; else the page is drawn anew, for whoever it is.
 
-    May be called at any moment, from any thread of a run; looks again after a second.
+    May be called at any moment, from any thread of a run; looks again after a second. None where
+    another thread of the run had the page drawn anew already: then there is nothing to do.
     """
     came_with = token()
     found = _looks.recent(came_with)
     if found is None or not before.is_same(found):
-        found = sessions.still(came_with)
+        with db.use_lane(
+            db.Lane.WEB
+        ):  # it must not wait for the figures of the page it is asked for
+            found = sessions.still(came_with)
         _looks.keep(came_with, found)
     if found is None or not before.is_same(found):
-        st.rerun()
+        _draw_anew()
+        return None
     return found
+
+
+def _draw_anew() -> None:
+    """`st.rerun`, which does return where another thread of the run asked for the same before."""
+    st.rerun()
 
 
 class _Looks:
