@@ -145,7 +145,7 @@ def test_a_stranger_with_the_tabs_id_gets_their_own_figures(app: AppProcess, tea
 @pytest.mark.parametrize("change", ["role", "disabled", "operator"])
 def test_another_role_is_another_page(app: AppProcess, team: Place, change: str) -> None:
     with db.transaction(TESTS) as session:
-        tenants.make_operator(session, TESTS, team.user_id)
+        tenants.make_operator(session, TESTS, team.user_id, confirmed=True)
     browser = sign_in(team.user_id)
     tab = Wire(app, browser.token)
     parts = [part for part, kinds in tab.run().parts.items() if FIGURES & set(kinds)]
