@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from core import db, jobs, telemetry
 from core.db import System
+from core.jobs import Queue
 
 _ROOT = Path(__file__).parent
 _ROOMS = ("identity", "metering", "billing", "quota", "chat", "alerts", "finance")
@@ -63,7 +64,7 @@ def queries() -> dict[str, str]:
     return found
 
 
-@jobs.periodic("35 * * * *", "invariants")
+@jobs.periodic("35 * * * *", "invariants", Queue.LONG)
 def _measure() -> None:
     with db.transaction(System("invariants")) as session:
         found = [violation.name for violation in check(session)]

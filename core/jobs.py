@@ -1,4 +1,6 @@
-"""The job queue: work that is deferred in the caller's transaction, and work that comes round.
+"""The job queues: work that is deferred in the caller's transaction, and work that comes round.
+
+What money waits for is short and in one queue, what may take long in another, for a process of its own.
 
 Imports no room: rooms register their functions by name. Arguments are ids, never content, and a
 job may run twice (its worker was killed), so every one must be safe to repeat.
@@ -11,6 +13,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
 from typing import TypeAlias, TypeVar
 from uuid import UUID
@@ -35,10 +38,10 @@ from core.lanes import Lane
 
 ATTEMPTS_MAX = 5
 _SCHEMA = "jobs"
-_CONCURRENCY = 4
 CONNECTIONS_MAX = 3  # of the queue itself, in each process that runs jobs
-_HEARTBEAT_S = 5.0
-_STALLED_AFTER_S = 20.0
+_HEARTBEAT_S = 3.0
+_STALLED_AFTER_S = 15.0
+_RESCUE_CRON, _RESCUE_PATIENCE_S = "* * * * * */10", 8.0
 _DRAIN_S = 10.0
 _START_AGAIN_S = 2.0
 _KEEP_FAILED_H = 14 * 24
@@ -46,6 +49,18 @@ _TEXT_LENGTH_MAX = 100
 _RETRY_BASE_S = 3  # waits 3, 9, 27, 81 seconds
 
 Argument: TypeAlias = UUID | int | str
+
+
+class Queue(StrEnum):
+    """Where a job waits: each has a worker, connections and slots of its own."""
+
+    MONEY = "money"  # seconds at most: leases, events, top-ups, settlements
+    LONG = "long"  # any length: files, imports, comparisons, checks, retention
+
+
+_LANES = {Queue.MONEY: Lane.MONEY, Queue.LONG: Lane.LONG}
+_SLOTS = {Queue.MONEY: 4, Queue.LONG: 2}
+_BEFORE = "default"  # where jobs waited before there were two queues
 Function = TypeVar("Function", bound=Callable[..., object])
 
 log = structlog.get_logger(__name__)
@@ -59,6 +74,7 @@ class _Registered:
     """A room's function under its name; with a `cron` it comes round by itself."""
 
     name: str
+    queue: Queue
     function: Callable[..., object]
     attempts_max: int
     cron: str | None
@@ -67,20 +83,23 @@ class _Registered:
 _registered: dict[str, _Registered] = {}
 
 
-def task(name: str, *, attempts_max: int = ATTEMPTS_MAX) -> Callable[[Function], Function]:
+def task(
+    name: str, queue: Queue, *, attempts_max: int = ATTEMPTS_MAX
+) -> Callable[[Function], Function]:
     """Register a synchronous function as the job `name`; it opens its own transactions.
 
     A job that raises is tried again after 3, 9, 27, ... seconds; UUIDs arrive as text.
     """
-    return partial(_register, name, attempts_max, None)
+    return partial(_register, name, queue, attempts_max, None)
 
 
-def periodic(cron: str, name: str) -> Callable[[Function], Function]:
+def periodic(cron: str, name: str, queue: Queue) -> Callable[[Function], Function]:
     """Register a function without arguments to run by `cron` (a sixth field: seconds), in UTC.
 
-    Once per tick, however many workers run; one that fails waits for its next tick.
+    Once per tick, however many workers run, and never beside itself; one that fails waits for its
+    next tick.
     """
-    return partial(_register, name, 1, cron)
+    return partial(_register, name, queue, 1, cron)
 
 
 def defer(session: Session, name: str, **arguments: Argument) -> int:
@@ -95,7 +114,7 @@ def defer(session: Session, name: str, **arguments: Argument) -> int:
     before = session.scalar(text("select current_setting('search_path')"))
     _search(session, _SCHEMA)
     job_id = configure_task(
-        name=name, job_manager=JobManager(SyncPsycopgConnector()),
+        name=name, job_manager=JobManager(SyncPsycopgConnector()), queue=_queue_of(name),
         connection=session.connection().connection.driver_connection,
     ).defer(**values)  # fmt: skip
     _search(session, before or "")
@@ -155,14 +174,30 @@ where id = :job and status = 'failed' returning task_name
 """
 
 
-async def run_worker(url: str, stop: asyncio.Event) -> None:
-    """Run jobs until `stop` is set, then let running ones end. `url` leads to Postgres itself.
+def waits(session: Session, queue: Queue) -> bool:
+    """Whether the queue has a job that could run now, or one that runs. Needs the jobs role."""
+    return bool(session.scalar(text(_WAITS), {"queue": queue}))
+
+
+# A job waits for others of its lock; a worker would find nothing to do.
+_WAITS = """
+select exists (
+  select from jobs.procrastinate_jobs j
+  where j.queue_name = :queue and (j.status = 'doing' or j.status = 'todo'
+    and (j.scheduled_at is null or j.scheduled_at <= now())
+    and not exists (select from jobs.procrastinate_jobs o where o.lock = j.lock and o.status = 'doing')))
+"""
+
+
+async def run_worker(url: str, queue: Queue, stop: asyncio.Event) -> None:
+    """Run the jobs of a queue until `stop` is set, then let running ones end. `url` leads to
+    Postgres itself.
 
     A lost database ends nothing: the worker starts again as soon as it is back.
     """
     while not stop.is_set():
         try:
-            await _work(url, stop)
+            await _work(url, queue, stop)
         except (ConnectorException, psycopg.Error, PoolTimeout) as error:
             log.warning("worker.database_lost", error=type(error).__name__)
         with contextlib.suppress(TimeoutError):
@@ -174,11 +209,18 @@ def names() -> frozenset[str]:
     return frozenset(_registered) | {_RESCUE, _FORGET}
 
 
-def _register(name: str, attempts_max: int, cron: str | None, function: Function) -> Function:
+def _register(
+    name: str, queue: Queue, attempts_max: int, cron: str | None, function: Function
+) -> Function:
     if name in names():
         raise ValueError(f"there is a job {name!r} already")
-    _registered[name] = _Registered(name, function, attempts_max, cron)
+    _registered[name] = _Registered(name, queue, function, attempts_max, cron)
     return function
+
+
+def _queue_of(name: str) -> Queue:
+    """Where a job waits; one that this process does not know is found by whoever does."""
+    return _registered[name].queue if name in _registered else Queue.MONEY
 
 
 def _id_text(key: str, value: UUID | str) -> str:
@@ -192,13 +234,15 @@ def _search(session: Session, path: str) -> None:
     session.execute(text("select set_config('search_path', :path, true)"), {"path": path})
 
 
-async def _work(url: str, stop: asyncio.Event) -> None:
+async def _work(url: str, queue: Queue, stop: asyncio.Event) -> None:
     """One worker, until it is stopped or the library gives up (a lost connection)."""
-    app = _app(url)
+    app = _app(url, queue)
+    queues = [queue, _BEFORE] if queue is Queue.MONEY else [queue]
     async with app.open_async():
         worker = asyncio.create_task(
             app.run_worker_async(
-                concurrency=_CONCURRENCY, install_signal_handlers=False, delete_jobs="successful",
+                queues=queues, concurrency=_SLOTS[queue], install_signal_handlers=False,
+                delete_jobs="successful",
                 shutdown_graceful_timeout=_DRAIN_S, update_heartbeat_interval=_HEARTBEAT_S,
                 stalled_worker_timeout=_STALLED_AFTER_S,
             )
@@ -213,8 +257,9 @@ async def _work(url: str, stop: asyncio.Event) -> None:
                 await worker
 
 
-def _app(url: str) -> App:
-    """The library's app with every registered job, not yet connected."""
+def _app(url: str, queue: Queue) -> App:
+    """The library's app with every registered job, not yet connected. The worker of `money` also
+    sees to what comes round, of both queues, and to the jobs of killed workers."""
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     app = App(
         connector=PsycopgConnector(
@@ -222,26 +267,31 @@ def _app(url: str) -> App:
         )
     )
     for job in _registered.values():
-        _add(app, job)
-    for name, function, cron in (
-        (_RESCUE, _rescue, "* * * * * */30"),
-        (_FORGET, _forget, "20 3 * * *"),
-    ):
-        added = app.task(name=name, pass_context=True, queueing_lock=name)(function)
-        app.periodic(cron=cron)(added)
+        if job.queue is queue or queue is Queue.MONEY:
+            _add(app, job, comes_round=queue is Queue.MONEY)
+    if queue is Queue.MONEY:
+        # No `lock`: that of a rescue whose worker was killed would keep every later one waiting.
+        for name, function, cron in (
+            (_RESCUE, _rescue, _RESCUE_CRON), (_FORGET, _forget, "20 3 * * *"),
+        ):  # fmt: skip
+            added = app.task(name=name, queue=queue, pass_context=True, queueing_lock=name)(
+                function
+            )
+            app.periodic(cron=cron)(added)
     return app
 
 
-def _add(app: App, job: _Registered) -> None:
+def _add(app: App, job: _Registered, *, comes_round: bool) -> None:
     run = partial(_run, job)
     if job.cron is None:
         again = job.attempts_max - 1  # for the library, none means without end
         retry = (
             RetryStrategy(max_attempts=again, exponential_wait=_RETRY_BASE_S) if again else False
         )
-        app.task(name=job.name, retry=retry)(run)
-    else:
-        added = app.task(name=job.name, queueing_lock=job.name)(run)
+        app.task(name=job.name, queue=job.queue, retry=retry)(run)
+        return
+    added = app.task(name=job.name, queue=job.queue, lock=job.name, queueing_lock=job.name)(run)
+    if comes_round:
         app.periodic(cron=job.cron)(added)
 
 
@@ -251,7 +301,7 @@ def _run(job: _Registered, **arguments: Argument) -> None:
     if job.cron is not None:
         arguments.pop("timestamp", None)
     try:
-        with lanes.use(Lane.LONG):
+        with lanes.use(_LANES[job.queue]):
             job.function(**arguments)
     except Exception as error:
         log.error("job.failed", job=job.name, exc_info=error)  # noqa: TRY400 - named, not printed
@@ -277,6 +327,11 @@ select count(*) filter (where status = 'todo') as todo,
 
 async def _rescue(context: JobContext, timestamp: int) -> None:  # noqa: ARG001 - the library's call
     """Put the jobs of killed workers back, or give them up after too many attempts."""
+    async with asyncio.timeout(_RESCUE_PATIENCE_S):  # never so long that the next one begins
+        await _put_all_back(context)
+
+
+async def _put_all_back(context: JobContext) -> None:
     manager = context.app.job_manager
     for job in await manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED_AFTER_S):
         try:

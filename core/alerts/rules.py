@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from core import db, jobs
 from core.db import System
+from core.jobs import Queue
 from core.money import NANO_PER_USD
 
 DEAR_CONVERSATION_NUSD = 10 * NANO_PER_USD
@@ -64,7 +65,7 @@ on conflict do nothing returning 1
 """
 
 
-@jobs.periodic("* * * * *", "alerts.look")
+@jobs.periodic("* * * * *", "alerts.look", Queue.MONEY)
 def _look() -> None:
     with db.transaction(_WATCHER) as session:
         look(session)

@@ -22,6 +22,7 @@ from core.billing.sales_tables import StripeCustomer
 from core.billing.stripe_api import StripeRefused
 from core.identity import audit
 from core.identity.access import Actor, Role, require, require_person
+from core.jobs import Queue
 
 Flow = Literal["payment_method_update"]
 REFRESH = "billing.refresh_card"
@@ -142,7 +143,7 @@ def _count(session: Session, tenant_id: UUID) -> int:
     return session.scalar(query) or 0
 
 
-@jobs.task(REFRESH)
+@jobs.task(REFRESH, Queue.MONEY)
 def _refresh(tenant_id: str) -> None:
     if stripe_api.configured():
         refresh_card(UUID(tenant_id))

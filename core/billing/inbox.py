@@ -27,6 +27,7 @@ from core.billing.stripe_objects import Json, Unreadable
 from core.billing.stripe_tables import StripeEvent
 from core.identity import audit
 from core.identity.access import Actor, require_operator
+from core.jobs import Queue
 
 CameBy: TypeAlias = Literal["webhook", "reconciler"]
 State: TypeAlias = Literal["waiting", "handled", "ignored", "dead"]
@@ -116,7 +117,7 @@ def receive(session: Session, payload: Mapping[str, Any], *, came_by: CameBy) ->
     return True
 
 
-@jobs.task(HANDLE)
+@jobs.task(HANDLE, Queue.MONEY)
 def handle(event_id: str) -> None:
     """Apply one event if it still waits. Opens its own transactions; safe to repeat and to kill.
 
@@ -146,7 +147,7 @@ def handle(event_id: str) -> None:
                 _postpone(session, row, _named(error))
 
 
-@jobs.periodic("* * * * * */30", "billing.inbox")
+@jobs.periodic("* * * * * */30", "billing.inbox", Queue.MONEY)
 def sweep() -> None:
     """Apply what is due, each event by itself; count states, and raise an alarm over what is late."""
     with db.transaction(BILLING) as session:
@@ -167,7 +168,7 @@ def sweep() -> None:
         telemetry.alarm("stripe_events_overdue", count=found.overdue)
 
 
-@jobs.periodic("10 3 * * *", "billing.forget_payloads")
+@jobs.periodic("10 3 * * *", "billing.forget_payloads", Queue.LONG)
 def forget_payloads() -> None:
     """Clear the content of events that ended 90 days ago: it names people. What became of them stays."""
     with db.transaction(BILLING) as session:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from core import db, errors, jobs
 from core.billing.tables import Account, Entry, Lot, Promotion
 from core.db import System, new_id
+from core.jobs import Queue
 from core.money import NanoUsd
 
 BILLING = System("billing")
@@ -313,6 +314,6 @@ def _entry(session: Session, tenant_id: UUID, seq: int) -> Entry:
     return row
 
 
-@jobs.periodic("5 * * * *", "billing.expire")
+@jobs.periodic("5 * * * *", "billing.expire", Queue.MONEY)
 def _expire() -> None:
     expire()

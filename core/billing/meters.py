@@ -26,6 +26,7 @@ from core.billing.sales_tables import Subscription
 from core.billing.stripe_api import StripeRefused
 from core.billing.stripe_tables import Meter, MeterExport
 from core.identity.tables import Tenant
+from core.jobs import Queue
 
 _HOUR = timedelta(hours=1)
 _LEASE_S = 300  # longer than one call to Stripe can take, its repeats included
@@ -312,11 +313,11 @@ def _now(session: Session) -> datetime:
     return session.execute(select(func.now())).scalar_one()
 
 
-@jobs.periodic("3 * * * *", "billing.collect_use")
+@jobs.periodic("3 * * * *", "billing.collect_use", Queue.MONEY)
 def _collect() -> None:
     collect_all()
 
 
-@jobs.periodic("* * * * *", "billing.send_use")
+@jobs.periodic("* * * * *", "billing.send_use", Queue.MONEY)
 def _send() -> None:
     send()

@@ -23,6 +23,7 @@ from core.billing.stripe_api import StripeRefused
 from core.identity import audit, names
 from core.identity.access import Actor, require_operator
 from core.identity.tables import Plan
+from core.jobs import Queue
 from core.money import NANO_PER_USD
 
 Kind: TypeAlias = Literal["package", "plan"]
@@ -196,7 +197,7 @@ def set_plan_offer(
     return _for_sale(named, row)
 
 
-@jobs.task(MIRROR)
+@jobs.task(MIRROR, Queue.MONEY)
 def mirror() -> None:
     """Make Stripe know a price for every offer with the terms of today; opens its own transactions.
 

@@ -19,6 +19,7 @@ from core.billing.sales_tables import OfferPrice, Subscription
 from core.billing.stripe_api import UsageTier
 from core.identity.access import Role
 from core.identity.tables import Membership, Tenant, User
+from core.jobs import Queue
 
 BEGIN, END = "billing.postpaid", "billing.prepaid_again"
 _BUYERS = (Role.FINANCE, Role.ADMIN)
@@ -167,16 +168,16 @@ def _email(session: Session, tenant_id: UUID) -> str | None:
     )  # fmt: skip
 
 
-@jobs.task(BEGIN)
+@jobs.task(BEGIN, Queue.MONEY)
 def _begin(tenant_id: str) -> None:
     ensure(UUID(tenant_id))
 
 
-@jobs.task(END)
+@jobs.task(END, Queue.MONEY)
 def _end(tenant_id: str) -> None:
     end(UUID(tenant_id))
 
 
-@jobs.periodic("33 * * * *", "billing.look_after_postpaid")
+@jobs.periodic("33 * * * *", "billing.look_after_postpaid", Queue.MONEY)
 def _look_after() -> None:
     look_after()

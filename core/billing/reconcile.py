@@ -33,6 +33,7 @@ from core.billing.ledger import BILLING
 from core.billing.sales_tables import ClawBack, Fulfilment, Subscription
 from core.billing.stripe_api import StripeRefused
 from core.billing.stripe_objects import CheckoutSession, Refund, Unreadable, refund
+from core.jobs import Queue
 
 Scope: TypeAlias = Literal["hourly", "daily", "all"]
 Pass: TypeAlias = Literal["events", "sessions", "refunds", "subscriptions", "payouts"]
@@ -230,19 +231,19 @@ def _refund_now(refund_id: str) -> Refund:
     return refund(stripe_api.current().fetch("refund", refund_id))
 
 
-@jobs.periodic("35 * * * *", "billing.reconcile_hourly")
+@jobs.periodic("35 * * * *", "billing.reconcile_hourly", Queue.LONG)
 def _hourly() -> None:
     if stripe_api.configured():
         _report(run(clock.now(), scope="hourly"))
 
 
-@jobs.periodic("50 2 * * *", "billing.reconcile_daily")
+@jobs.periodic("50 2 * * *", "billing.reconcile_daily", Queue.LONG)
 def _daily() -> None:
     if stripe_api.configured():
         _report(run(clock.now(), scope="daily"))
 
 
-@jobs.task(webhooks.PAYOUTS)
+@jobs.task(webhooks.PAYOUTS, Queue.LONG)
 def _payouts() -> None:
     if stripe_api.configured():
         compare_payouts(clock.now())

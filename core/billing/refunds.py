@@ -27,6 +27,7 @@ from core.billing.tables import Entry, Lot
 from core.db import new_id
 from core.identity import audit, names
 from core.identity.access import Actor, require_operator
+from core.jobs import Queue
 from core.money import show_minor
 
 _DISPUTED = "A payment is disputed."
@@ -368,6 +369,6 @@ def _end(request: RefundRequest, found: Refund | None, error: str | None) -> Ref
         return row
 
 
-@jobs.periodic("* * * * *", "billing.refunds")
+@jobs.periodic("* * * * *", "billing.refunds", Queue.MONEY)
 def _send_waiting() -> None:
     send_waiting()

@@ -25,6 +25,7 @@ from core.db import new_id
 from core.identity import audit
 from core.identity.access import Actor
 from core.identity.tables import Tenant
+from core.jobs import Queue
 from core.money import NANO_PER_CENT, NANO_PER_USD
 
 THRESHOLD_NUSD_MAX = 10_000 * NANO_PER_USD
@@ -111,7 +112,7 @@ def on_payment(session: Session, found: PaymentIntent, event_type: str) -> Effec
     return attempts.on_payment(session, found)
 
 
-@jobs.periodic("* * * * * */15", "billing.topups")
+@jobs.periodic("* * * * * */15", "billing.topups", Queue.MONEY)
 def sweep() -> None:
     """Try each wallet below its threshold once, and repeat what got no answer; own transactions."""
     if not stripe_api.configured():

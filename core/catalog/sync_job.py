@@ -8,6 +8,7 @@ from core.catalog.providers import ProviderUnreachable
 from core.catalog.registry import connect
 from core.identity import audit
 from core.identity.access import Actor, Operator, require_operator
+from core.jobs import Queue
 from core.settings import Settings, current
 
 
@@ -39,6 +40,6 @@ def ask(who: Actor, settings: Settings) -> sync.SyncReport:
     return report
 
 
-@jobs.periodic("25 * * * *", "catalog.sync")
+@jobs.periodic("25 * * * *", "catalog.sync", Queue.LONG)
 def _sync() -> None:
     sync_now(current())

@@ -6,33 +6,33 @@ lease and booking a correction happen once.
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import func, select, text, update
 
-from core import db, jobs, telemetry
-from core.catalog.providers import Generation, Provider, ProviderUnreachable
-from core.catalog.registry import connect
+from core import db, errors, jobs, telemetry
+from core.catalog.providers import Generation
 from core.catalog.tokens import guess_tokens
-from core.chat import endings
+from core.chat import endings, provider_records
+from core.chat.provider_records import Asked
 from core.chat.runs import TurnIds
 from core.chat.tables import Message, Turn
 from core.db import System
+from core.jobs import Queue
 from core.metering.tables import Call, Lookup
 from core.money import billed_nusd, ceil_nusd
 from core.quota import costs, gate
 from core.quota.costs import Cost
-from core.quota.gate import Settlement, TakenOver
+from core.quota.gate import Receipt, Settlement, TakenOver
 from core.settings import Settings, current
 
 BATCH = 200
-_AT_ONCE = 8
+_OF_ONE_TENANT = 25
 _LATENCY_MAX_MS = 2**31 - 1
-_NO_RECORD = "not ready"
 _ASK_AGAIN_S = (1, 3, 10, 60, 600, 3_600)
 # A provider that answers, and has no record after an hour, will not have one; one that does not answer
 # gets a day. Then the estimate is final and what was kept for the truth comes back.
@@ -43,28 +43,16 @@ REAPER = System("reaper")
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the provider said about a generation: the record, or None with the reason."""
-
-    generation: Generation | None
-    error: str | None
-
-
 def reap(settings: Settings) -> int:
-    """Settle every open call whose lease has ended; returns how many."""
+    """Settle open calls whose lease has ended; returns how many it settled.
+
+    The providers are asked before any lease is taken, so that one who says nothing cannot outlast
+    it; what is not known by then is settled as an estimate and looked up later.
+    """
     with db.transaction(REAPER) as session:
-        due = session.execute(
-            select(Call.tenant_id, Call.call_id)
-            .where(Call.state == "open", Call.lease_until < datetime.now(UTC))
-            .order_by(Call.lease_until)
-            .limit(BATCH)
-        ).all()
-    taken = [call for row in due if (call := gate.take_over(row.tenant_id, row.call_id))]
-    asked = _ask(settings, [(t.call.provider, t.generation_id) for t in taken])
-    for call, answer in zip(taken, asked, strict=True):
-        _settle_abandoned(call, answer.generation)
-    return len(taken)
+        due = session.execute(text(_DUE), {"batch": BATCH, "of_one": _OF_ONE_TENANT}).all()
+    asked = provider_records.ask(settings, [(row.provider, row.generation_id) for row in due])
+    return _each(due, asked, _take_and_settle)
 
 
 def reconcile(settings: Settings, *, ignore_backoff: bool = False) -> int:
@@ -73,20 +61,61 @@ def reconcile(settings: Settings, *, ignore_backoff: bool = False) -> int:
     with db.transaction(REAPER) as session:
         query = select(Lookup).order_by(Lookup.due_at).limit(BATCH)
         if not ignore_backoff:
-            query = query.where(Lookup.due_at <= datetime.now(UTC))
+            query = query.where(Lookup.due_at <= func.now())
         due = list(session.scalars(query))
-    asked = _ask(settings, [(row.provider, row.generation_id) for row in due])
-    final = 0
+    asked = provider_records.ask(settings, [(row.provider, row.generation_id) for row in due])
+    return _each(due, asked, _book_or_ask_later)
+
+
+# The longest waiting first, so many of one tenant at once: the others' are not to wait for its rows.
+_DUE = """
+select tenant_id, call_id, provider, generation_id
+from (
+  select *, row_number() over (partition by tenant_id order by lease_until) as place
+  from app.calls where state = 'open' and lease_until < now()
+) as ended
+where place <= :of_one order by lease_until limit :batch
+"""
+
+
+def _each(due: Sequence[Any], asked: list[Asked], act: Callable[[Any, Asked], bool]) -> int:
+    """How many of the calls `act` did. A tenant whose rows somebody else holds is left for the next
+    pass with the rest of its calls, and the others' go on."""
+    busy: set[UUID] = set()
+    done = 0
     for row, answer in zip(due, asked, strict=True):
-        if answer.generation is not None:
-            _correct(row.tenant_id, row.call_id, answer.generation)
-            final += 1
-        else:
-            final += _give_up_or_ask_later(row, answer.error)
-    return final
+        if row.tenant_id not in busy:
+            try:
+                done += act(row, answer)
+            except errors.Busy:
+                busy.add(row.tenant_id)
+    return done
 
 
-def _settle_abandoned(taken: TakenOver, generation: Generation | None) -> None:
+def _take_and_settle(row: Any, answer: Asked) -> bool:
+    taken = gate.take_over(row.tenant_id, row.call_id)
+    if taken is None:
+        return False  # somebody lives, or was quicker
+    is_same = taken.generation_id == row.generation_id
+    receipt = _settle_abandoned(taken, answer.generation if is_same else None)
+    settled = receipt.code == "ok"
+    if settled:
+        telemetry.lease_losses_total.inc()
+    log.warning(
+        "reaper.settled" if settled else "reaper.not_settled", call_id=str(row.call_id),
+        code=receipt.code, generation_known=is_same and answer.generation is not None,
+    )  # fmt: skip
+    return settled
+
+
+def _book_or_ask_later(row: Lookup, answer: Asked) -> bool:
+    if answer.generation is None:
+        return _give_up_or_ask_later(row, answer.error)
+    _correct(row.tenant_id, row.call_id, answer.generation)
+    return True
+
+
+def _settle_abandoned(taken: TakenOver, generation: Generation | None) -> Receipt:
     call = taken.call
     turn, text = _turn_of(call.tenant_id, call.call_id)
     delivered = max(taken.delivered_tokens, guess_tokens(text))
@@ -103,11 +132,7 @@ def _settle_abandoned(taken: TakenOver, generation: Generation | None) -> None:
         generation_id=taken.generation_id, model_served=generation.model if generation else None,
         actor="reaper",
     )  # fmt: skip
-    endings.close(settlement, turn, None)
-    telemetry.lease_losses_total.inc()
-    log.warning(
-        "reaper.settled", call_id=str(call.call_id), generation_known=generation is not None
-    )
+    return endings.close(settlement, turn, None)
 
 
 def _waited_ms(since: datetime) -> int:
@@ -148,7 +173,7 @@ def _correct(tenant_id: UUID, call_id: UUID, generation: Generation) -> None:
 
 def _give_up_or_ask_later(row: Lookup, error: str | None) -> bool:
     """Whether the estimate is final now; else the attempt is noted, and when to ask again."""
-    has_answered = error == _NO_RECORD
+    has_answered = error == provider_records.NO_RECORD
     patience_s = _NO_RECORD_PATIENCE_S if has_answered else _NO_ANSWER_PATIENCE_S
     if gate.give_up(row.tenant_id, row.call_id, patience_s=patience_s):
         log.warning("reconcile.given_up", call_id=str(row.call_id), error=error)
@@ -168,43 +193,11 @@ def _give_up_or_ask_later(row: Lookup, error: str | None) -> bool:
     return False
 
 
-def _ask(settings: Settings, wanted: list[tuple[str, str | None]]) -> list[_Asked]:
-    """Ask the providers about generations, some at once; no transaction is open meanwhile."""
-    if not any(generation_id for _, generation_id in wanted):
-        return [_Asked(None, None) for _ in wanted]
-    return asyncio.run(_ask_all(settings, wanted))
-
-
-async def _ask_all(settings: Settings, wanted: list[tuple[str, str | None]]) -> list[_Asked]:
-    clients = connect(settings)
-    limit = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(provider: str, generation_id: str | None) -> _Asked:
-        async with limit:
-            return await _ask_one(clients.get(provider), generation_id)
-
-    try:
-        return await asyncio.gather(*(one(*pair) for pair in wanted))
-    finally:
-        for client in clients.values():
-            await client.close()
-
-
-async def _ask_one(client: Provider | None, generation_id: str | None) -> _Asked:
-    if client is None or generation_id is None:
-        return _Asked(None, "the provider is not configured" if generation_id else None)
-    try:
-        found = await client.generation(generation_id)
-    except ProviderUnreachable as error:
-        return _Asked(None, str(error)[:200])
-    return _Asked(found, None if found else _NO_RECORD)
-
-
-@jobs.periodic("* * * * * */5", "chat.reap")
+@jobs.periodic("* * * * * */5", "chat.reap", Queue.MONEY)
 def _reap() -> None:
     reap(current())
 
 
-@jobs.periodic("* * * * * */5", "chat.reconcile")
+@jobs.periodic("* * * * * */5", "chat.reconcile", Queue.MONEY)
 def _reconcile() -> None:
     reconcile(current())

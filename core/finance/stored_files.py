@@ -23,6 +23,7 @@ from core.finance.files.copying import Progress
 from core.finance.tables import Closing, Export, ExportFile, ExportPart
 from core.identity.access import Principal, Role
 from core.identity.tables import Tenant
+from core.jobs import Queue
 from core.periods import Period, month_of
 
 PART_BYTES = 1024 * 1024
@@ -249,12 +250,12 @@ where (f.expires_at < now() or f.state = 'failed') and f.created_at < now() - in
 )
 
 
-@jobs.task("finance.build_file")
+@jobs.task("finance.build_file", Queue.LONG)
 def _build(tenant_id: str, file_id: str) -> None:
     build(UUID(tenant_id), UUID(file_id))
 
 
-@jobs.periodic("25 3 * * *", "finance.sweep_files")
+@jobs.periodic("25 3 * * *", "finance.sweep_files", Queue.LONG)
 def _sweep() -> None:
     with db.transaction(System("expired exports")) as session:
         sweep(session)

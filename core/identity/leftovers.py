@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from core import db, jobs
 from core.db import System
+from core.jobs import Queue
 
 # A session is kept for a month after its end, so that a person can still see where they were
 # signed in; a failure counts for a day at most.
@@ -27,7 +28,7 @@ def sweep(session: Session) -> None:
         session.execute(text(statement))
 
 
-@jobs.periodic("40 2 * * *", "identity.leftovers")
+@jobs.periodic("40 2 * * *", "identity.leftovers", Queue.LONG)
 def _sweep() -> None:
     with db.transaction(System("leftovers")) as session:
         sweep(session)

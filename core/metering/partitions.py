@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from core import clock, db, jobs
 from core.db import System
+from core.jobs import Queue
 from core.periods import following_month
 
 MONTHS_AHEAD = 3
@@ -34,7 +35,7 @@ def ensure_ahead(session: Session) -> int:
     return ensure(session, this, last)
 
 
-@jobs.periodic("10 1 * * *", "metering.partitions")
+@jobs.periodic("10 1 * * *", "metering.partitions", Queue.LONG)
 def _ensure_ahead() -> None:
     with db.transaction(System("partitions")) as session:
         ensure_ahead(session)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from core import db, jobs
 from core.db import Database, System
+from core.jobs import Queue
 from tests.factories import make_place
 
 WHO = System("tests")
@@ -30,10 +31,12 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def a_worker(url: str) -> Iterator[None]:
+def a_worker(url: str, queue: Queue = Queue.MONEY) -> Iterator[None]:
     """A worker on a loop of its own thread, stopped at the end as the lifespan stops it."""
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(jobs.run_worker(url, stop),))
+    thread = threading.Thread(
+        target=loop.run_until_complete, args=(jobs.run_worker(url, queue, stop),)
+    )
     thread.start()
     try:
         yield
@@ -96,16 +99,16 @@ def test_text_that_is_no_id_is_refused(database: Database) -> None:
 
 
 def test_two_jobs_of_one_name_are_refused() -> None:
-    jobs.task("t.twice")(lambda: None)
+    jobs.task("t.twice", Queue.MONEY)(lambda: None)
     with pytest.raises(ValueError, match="already"):
-        jobs.periodic("* * * * *", "t.twice")(lambda: None)
+        jobs.periodic("* * * * *", "t.twice", Queue.MONEY)(lambda: None)
 
 
 def test_the_worker_runs_a_job_with_its_ids_and_forgets_it(
     database: Database, database_url: str
 ) -> None:
     name, call_id = f"t.{uuid4().hex}", uuid4()
-    jobs.task(name)(lambda call_id: ran.append((name, UUID(call_id))))
+    jobs.task(name, Queue.MONEY)(lambda call_id: ran.append((name, UUID(call_id))))
     with a_worker(database_url):
         with db.transaction(WHO) as session:
             jobs.defer(session, name, call_id=call_id)
@@ -117,7 +120,7 @@ def test_the_worker_runs_a_job_with_its_ids_and_forgets_it(
 def test_a_job_can_use_its_own_transaction(database: Database, database_url: str) -> None:
     name = f"t.{uuid4().hex}"
 
-    @jobs.task(name)
+    @jobs.task(name, Queue.MONEY)
     def look() -> None:
         with db.transaction(WHO) as session:
             ran.append((name, session.scalar(text("select current_user"))))
@@ -135,7 +138,7 @@ def test_a_failing_job_is_tried_as_often_as_allowed_and_stays_visible(
     monkeypatch.setattr(jobs, "_RETRY_BASE_S", 0)
     name = f"t.{uuid4().hex}"
 
-    @jobs.task(name, attempts_max=2)
+    @jobs.task(name, Queue.MONEY, attempts_max=2)
     def fail() -> None:
         ran.append((name, None))
         raise RuntimeError("a poisoned job")
@@ -150,7 +153,7 @@ def test_a_failing_job_is_tried_as_often_as_allowed_and_stays_visible(
 def test_a_periodic_job_comes_round_without_arguments(
     database: Database, database_url: str
 ) -> None:
-    jobs.periodic("* * * * * */1", "t.tick")(lambda: ran.append(("tick", None)))
+    jobs.periodic("* * * * * */1", "t.tick", Queue.MONEY)(lambda: ran.append(("tick", None)))
     with a_worker(database_url):
         wait_for(lambda: len(ran) >= 2)
 
@@ -160,7 +163,7 @@ def test_jobs_of_a_killed_worker_run_again_until_they_had_their_attempts(
 ) -> None:
     name, poison = f"t.{uuid4().hex}", f"t.{uuid4().hex}"
     for job in (name, poison):
-        jobs.task(job)(lambda job=job: ran.append((job, None)))
+        jobs.task(job, Queue.MONEY)(lambda job=job: ran.append((job, None)))
     with db.transaction(WHO) as session:
         jobs.defer(session, name)
         jobs.defer(session, poison)
@@ -181,7 +184,7 @@ def test_the_worker_works_again_after_its_connections_were_cut(
     database: Database, database_url: str
 ) -> None:
     name = f"t.{uuid4().hex}"
-    jobs.task(name)(lambda n: ran.append((name, n)))
+    jobs.task(name, Queue.MONEY)(lambda n: ran.append((name, n)))
     with a_worker(database_url):
         with db.transaction(WHO) as session:
             jobs.defer(session, name, n=1)
@@ -218,7 +221,7 @@ def _leave_behind(url: str, name: str, *, attempts: int) -> None:
 def test_a_job_that_was_given_up_runs_once_more_when_put_back(
     database: Database, database_url: str
 ) -> None:
-    @jobs.task("test.given_up", attempts_max=1)
+    @jobs.task("test.given_up", Queue.MONEY, attempts_max=1)
     def given_up(number: int) -> None:
         ran.append(("given_up", number))
         if len(ran) == 1:

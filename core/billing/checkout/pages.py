@@ -26,6 +26,7 @@ from core.billing.stripe_api import CheckoutAsk, StripeDown, StripeRefused
 from core.billing.stripe_objects import CheckoutSession
 from core.identity import audit
 from core.identity.access import Actor, Principal, Role, require, require_person
+from core.jobs import Queue
 
 _LISTED_MAX = 200
 _ASK_AFTER = timedelta(hours=1)  # every page has ended by then, and events have had their time
@@ -159,7 +160,7 @@ def look_again(order: Order) -> Order:
         return row
 
 
-@jobs.periodic("25 * * * *", "billing.close_old_orders")
+@jobs.periodic("25 * * * *", "billing.close_old_orders", Queue.MONEY)
 def close_old() -> None:
     """Ask Stripe what became of pages that must have ended, and end orders that never had one.
 

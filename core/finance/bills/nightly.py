@@ -23,6 +23,7 @@ from core.finance.bills.rows import DayRow
 from core.finance.tables import ProviderBill
 from core.identity import audit
 from core.identity.access import Actor, require_operator
+from core.jobs import Queue
 from core.periods import Period
 from core.settings import Settings, current
 
@@ -110,7 +111,7 @@ def _key(settings: Settings) -> str:
     return settings.openrouter_management_key.get_secret_value()
 
 
-@jobs.periodic("10 4 * * *", "finance.provider_bill")
+@jobs.periodic("10 4 * * *", "finance.provider_bill", Queue.LONG)
 def _nightly() -> None:
     if not is_configured(current()):
         return
