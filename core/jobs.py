@@ -42,7 +42,7 @@ CONNECTIONS_MAX = 3  # of the queue itself, in each process that runs jobs
 _HEARTBEAT_S = 3.0
 _STALLED_AFTER_S = 15.0
 _RESCUE_CRON, _RESCUE_PATIENCE_S = "* * * * * */10", 8.0
-_DRAIN_S = 10.0
+DRAIN_S = 10.0
 _START_AGAIN_S = 2.0
 _KEEP_FAILED_H = 14 * 24
 _TEXT_LENGTH_MAX = 100
@@ -174,16 +174,17 @@ where id = :job and status = 'failed' returning task_name
 """
 
 
-def waits(session: Session, queue: Queue) -> bool:
-    """Whether the queue has a job that could run now, or one that runs. Needs the jobs role."""
-    return bool(session.scalar(text(_WAITS), {"queue": queue}))
+def waits(session: Session, queue: Queue, *, running: bool) -> bool:
+    """Whether the queue has a job that could begin now; with `running` also one that has. Needs the
+    jobs role."""
+    return bool(session.scalar(text(_WAITS), {"queue": queue, "running": running}))
 
 
 # A job waits for others of its lock; a worker would find nothing to do.
 _WAITS = """
 select exists (
   select from jobs.procrastinate_jobs j
-  where j.queue_name = :queue and (j.status = 'doing' or j.status = 'todo'
+  where j.queue_name = :queue and (:running and j.status = 'doing' or j.status = 'todo'
     and (j.scheduled_at is null or j.scheduled_at <= now())
     and not exists (select from jobs.procrastinate_jobs o where o.lock = j.lock and o.status = 'doing')))
 """
@@ -243,7 +244,7 @@ async def _work(url: str, queue: Queue, stop: asyncio.Event) -> None:
             app.run_worker_async(
                 queues=queues, concurrency=_SLOTS[queue], install_signal_handlers=False,
                 delete_jobs="successful",
-                shutdown_graceful_timeout=_DRAIN_S, update_heartbeat_interval=_HEARTBEAT_S,
+                shutdown_graceful_timeout=DRAIN_S, update_heartbeat_interval=_HEARTBEAT_S,
                 stalled_worker_timeout=_STALLED_AFTER_S,
             )
         )  # fmt: skip

@@ -9,7 +9,7 @@ import asyncio
 
 from sqlalchemy.orm import Session
 
-from core import db, errors, invariants, jobs
+from core import db, errors, invariants, jobs, worker_process
 from core.alerts import rules
 from core.billing import (
     checkout,
@@ -29,6 +29,7 @@ from core.finance import stored_files
 from core.finance.bills import nightly
 from core.identity import audit, leftovers
 from core.identity.access import Actor, require_operator
+from core.jobs import Queue
 from core.metering import partitions
 from core.settings import Settings, SettingsRefused
 
@@ -50,8 +51,9 @@ def retry_job(session: Session, who: Actor, job_id: int) -> str:
     return name
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Run the jobs of every room until `stop` is set. Needs `db.install` before.
+async def run(settings: Settings, stop: asyncio.Event, queue: Queue | None = None) -> None:
+    """Run the jobs of a queue until `stop` is set; of none in particular: those of `money` here, and
+    those of `long` in a process of their own while there are any. Needs `db.install` before.
 
     Raises SettingsRefused behind a transaction pooler without an address past it.
     """
@@ -60,4 +62,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             "DATABASE_JOBS_URL is missing: with DATABASE_POOLER=transaction it must lead to"
             " Postgres itself, past the pooler (the worker listens on its connection)"
         )
-    await jobs.run_worker(db.current().jobs_url, stop)
+    url = db.current().jobs_url
+    if queue is not None:
+        await jobs.run_worker(url, queue, stop)
+        return
+    async with asyncio.TaskGroup() as both:
+        both.create_task(jobs.run_worker(url, Queue.MONEY, stop))
+        both.create_task(worker_process.keep(stop))

@@ -11,7 +11,7 @@ from datetime import date, datetime
 import click
 from sqlalchemy import func, select
 
-from core import db, invariants
+from core import db, invariants, worker_process
 from core import worker as rooms
 from core.billing import connection as stripe
 from core.chat import recover
@@ -20,24 +20,37 @@ from core.commands.connection import WHO, connected
 from core.commands.output import Command, Group, answer, remark
 from core.finance.bills import causes, nightly
 from core.identity.tables import Tenant
+from core.jobs import Queue
 from core.metering import rollups
 from core.metering.tables import Lookup
 from core.settings import Settings
 
 
 @click.command(cls=Command)
-def worker() -> None:
+@click.option(
+    "--queue", type=click.Choice([str(queue) for queue in Queue]),
+    help="Only its jobs; else both, those of long in a process of their own.",
+)  # fmt: skip
+@click.option("--until-idle", is_flag=True, help="With long: end with the work, or the input.")
+def worker(queue: str | None, *, until_idle: bool) -> None:
     """Run jobs until stopped."""
+    if until_idle and queue != Queue.LONG:
+        raise click.UsageError("--until-idle goes with --queue long.")
+    if queue == Queue.LONG:
+        worker_process.give_way()
     with connected(log_level="INFO") as settings, stripe.connected(settings):
-        asyncio.run(_work(settings))
+        asyncio.run(_work(settings, Queue(queue) if queue else None, until_idle=until_idle))
     answer("Stopped.", {"id": "worker"})
 
 
-async def _work(settings: Settings) -> None:
+async def _work(settings: Settings, queue: Queue | None, *, until_idle: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await rooms.run(settings, stop)
+    watching = asyncio.create_task(worker_process.until_idle(stop)) if until_idle else None
+    await rooms.run(settings, stop, queue)
+    if watching is not None:
+        await watching
 
 
 @click.command(cls=Command)
