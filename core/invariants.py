@@ -68,7 +68,6 @@ def queries() -> dict[str, str]:
 def _measure() -> None:
     with db.transaction(System("invariants")) as session:
         found = [violation.name for violation in check(session)]
-    for name in queries():
-        violations_gauge.labels(name=name).set(found.count(name))
+    telemetry.measure(violations_gauge, {name: found.count(name) for name in queries()})
     if found:
         telemetry.alarm("invariants", violations=len(found), code=found[0])

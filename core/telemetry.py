@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -82,6 +82,7 @@ FIELDS = frozenset(
         "tokens",
         "turn_id",
         "url_host",
+        "values",
         "version",
         "amount_nusd",
         "violations",
@@ -133,6 +134,24 @@ def configure(level: str = "INFO") -> None:
         "alembic",
     ):
         logging.getLogger(noisy).setLevel("WARNING")
+
+
+def measure(gauge: Gauge, values: Mapping[str, float]) -> None:
+    """Set a gauge by its one label, and say so in the log: that of the process of long jobs is read
+    by its parent, which is the one that is asked."""
+    for label, value in values.items():
+        gauge.labels(label).set(value)
+    name = next(iter(gauge.describe())).name
+    structlog.get_logger("purser.measured").info("measured", name=name, values=dict(values))
+
+
+def hear(said: Mapping[str, Any], gauges: Mapping[str, Gauge]) -> None:
+    """Take over what another process of ours logged: its alarms, and what it measured."""
+    if said.get("event") == "alarm":
+        alarms_total.labels(name=str(said.get("alarm"))).inc()
+    elif said.get("event") == "measured" and (gauge := gauges.get(str(said.get("name")))):
+        for label, value in dict(said.get("values") or {}).items():
+            gauge.labels(label).set(value)
 
 
 def alarm(name: str, **fields: object) -> None:

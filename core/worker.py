@@ -39,6 +39,8 @@ ROOMS_WITH_JOBS = (
     stored_files,
 )  # fmt: skip
 
+GAUGE = "purser_invariant_violations"
+
 
 def retry_job(session: Session, who: Actor, job_id: int) -> str:
     """Let a job that was given up run once more, audited; its name. Raises errors.NotFound."""
@@ -68,4 +70,4 @@ async def run(settings: Settings, stop: asyncio.Event, queue: Queue | None = Non
         return
     async with asyncio.TaskGroup() as both:
         both.create_task(jobs.run_worker(url, Queue.MONEY, stop))
-        both.create_task(worker_process.keep(stop))
+        both.create_task(worker_process.keep(stop, {GAUGE: invariants.violations_gauge}))

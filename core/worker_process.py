@@ -14,11 +14,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
 from typing import IO
 
 import structlog
+from prometheus_client import Gauge
 
 from core import db, errors, jobs, lanes, telemetry
 from core.db import System
@@ -37,8 +39,9 @@ _WATCH = System("long jobs")
 log = structlog.get_logger(__name__)
 
 
-async def keep(stop: asyncio.Event) -> None:
-    """Until `stop` is set, see that the jobs in `long` have a process; then end it."""
+async def keep(stop: asyncio.Event, gauges: Mapping[str, Gauge]) -> None:
+    """Until `stop` is set, see that the jobs in `long` have a process; then end it. What it measures
+    is shown by `gauges`, by their names."""
     process: subprocess.Popen[str] | None = None
     try:
         while not stop.is_set():
@@ -49,7 +52,7 @@ async def keep(stop: asyncio.Event) -> None:
                     log.warning("long_worker.failed", status=status)
                     pause_s = _PAUSE_S
             elif process is None and await asyncio.to_thread(_is_wanted):
-                process = start()
+                process = start(gauges)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause_s)
     finally:
@@ -57,7 +60,7 @@ async def keep(stop: asyncio.Event) -> None:
             await asyncio.to_thread(end, process)
 
 
-def start() -> subprocess.Popen[str]:
+def start(gauges: Mapping[str, Gauge]) -> subprocess.Popen[str]:
     """The process; it lives no longer than the pipe to it."""
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
@@ -65,7 +68,9 @@ def start() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": path}, start_new_session=True,
     )  # fmt: skip
-    Thread(target=_relay, args=(process.stderr,), daemon=True, name="long-worker-log").start()
+    Thread(
+        target=_relay, args=(process.stderr, gauges), daemon=True, name="long-worker-log"
+    ).start()
     return process
 
 
@@ -88,14 +93,12 @@ def _is_wanted() -> bool:
         return False
 
 
-def _relay(lines: IO[str] | None) -> None:
-    """What it logs is logged here, and its alarms count as ours: nobody asks it for its metrics."""
+def _relay(lines: IO[str] | None, gauges: Mapping[str, Gauge]) -> None:
+    """What it logs is logged here, and counts as ours: nobody asks it for its metrics."""
     for line in lines or ():
         sys.stdout.write(line)
-        with contextlib.suppress(ValueError, AttributeError):
-            said = json.loads(line)
-            if said.get("event") == "alarm":
-                telemetry.alarms_total.labels(name=str(said.get("alarm"))).inc()
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            telemetry.hear(json.loads(line), gauges)
 
 
 def give_way() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry, Gauge
 
 from core import telemetry
 
@@ -82,3 +83,15 @@ def test_an_alarm_is_counted_and_logged(logged: Callable[[], Log]) -> None:
     telemetry.alarm("test", call_id="c1")
     assert telemetry.alarms_total.labels(name="test")._value.get() == before + 1
     assert lines()[0]["alarm"] == "test"
+
+
+def test_what_another_process_logged_is_counted_here(logged: Callable[[], Log]) -> None:
+    gauge = Gauge("t_measured", "Of a test", ["name"], registry=CollectorRegistry())
+    lines = logged()
+    telemetry.measure(gauge, {"a": 2, "b": 0})
+    said = next(line for line in lines() if line["event"] == "measured")
+    other = Gauge("t_measured", "Of a test", ["name"], registry=CollectorRegistry())
+    telemetry.hear(said, {"t_measured": other})
+    telemetry.hear({"event": "alarm", "alarm": "t_heard"}, {})
+    assert [other.labels(name)._value.get() for name in ("a", "b")] == [2, 0]
+    assert telemetry.alarms_total.labels(name="t_heard")._value.get() == 1

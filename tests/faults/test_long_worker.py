@@ -103,7 +103,7 @@ def defer() -> None:
 def test_a_process_is_started_for_long_jobs_gives_way_and_ends_with_its_parent(
     own_url: str,
 ) -> None:
-    with running(worker_process.keep):
+    with running(lambda stop: worker_process.keep(stop, {})):
         time.sleep(1.5)
         assert not children(), "there is nothing to do"
         with psycopg.connect(own_url) as blocking:
@@ -122,7 +122,7 @@ def test_a_job_whose_process_was_killed_is_run_by_the_next(
     with psycopg.connect(own_url) as blocking:
         blocking.execute(_LOCK)
         defer()
-        with running(worker_process.keep):
+        with running(lambda stop: worker_process.keep(stop, {})):
             wait_for(lambda: states() == ["doing"])
             (process,) = children()
             process.kill()
