@@ -1,13 +1,13 @@
 -- What must always hold of the credit ledger and its holds. One row per offence.
 
--- name: ledger_posted
+-- name: ledger_posted nightly
 select format('tenant %s: posted %s, sum of entries %s', a.tenant_id, a.posted_nusd, e.total) as detail
 from app.accounts a
 cross join lateral (select coalesce(sum(amount_nusd), 0) as total from app.entries
   where tenant_id = a.tenant_id) e
 where a.posted_nusd <> e.total;
 
--- name: ledger_seq
+-- name: ledger_seq nightly
 select format('tenant %s: %s entries from %s to %s, account at %s',
   a.tenant_id, e.entries, e.first, e.last, a.seq)
 from app.accounts a
@@ -15,7 +15,7 @@ cross join lateral (select count(*) as entries, coalesce(min(seq), 1) as first,
     coalesce(max(seq), 0) as last from app.entries where tenant_id = a.tenant_id) e
 where e.first <> 1 or e.last <> e.entries or e.last <> a.seq;
 
--- name: ledger_running
+-- name: ledger_running nightly
 select format('tenant %s entry %s: posted after %s, running sum %s', tenant_id, seq,
   posted_after_nusd, running)
 from (select tenant_id, seq, posted_after_nusd,
@@ -52,14 +52,14 @@ from app.lots
 where granted_nusd <> remaining_nusd + consumed_nusd + expired_nusd + revoked_nusd
   or least(remaining_nusd, consumed_nusd, expired_nusd, revoked_nusd) < 0;
 
--- name: lot_uses
+-- name: lot_uses nightly
 select format('lot %s: consumed %s, uses %s', l.lot_id, l.consumed_nusd, u.total)
 from app.lots l
 cross join lateral (select coalesce(sum(amount_nusd), 0) as total from app.lot_uses
   where tenant_id = l.tenant_id and lot_id = l.lot_id) u
 where l.consumed_nusd <> u.total;
 
--- name: lot_entries
+-- name: lot_entries nightly
 -- A claw-back books all of it, less what was given back; the lot gives what it has left, the rest is
 -- debt.
 select format('lot %s: granted %s (booked %s), expired %s (booked %s), revoked %s (booked %s)',
@@ -81,7 +81,7 @@ cross join lateral (select coalesce(sum(amount_nusd), 0) as total from app.dues
   where tenant_id = a.tenant_id) d
 where a.receivable_nusd <> d.total;
 
--- name: due_entry
+-- name: due_entry nightly
 -- What was used and no lot covered is due from nobody but those who pay later; what lowers it is a
 -- payment, a write-off or something given back.
 select format('tenant %s entry %s (%s): due %s', d.tenant_id, d.seq, e.kind, d.amount_nusd)
@@ -92,7 +92,7 @@ where e.kind not in ('capture', 'adjust', 'reinstate', 'payment', 'write_off')
   or e.kind in ('capture', 'adjust', 'reinstate')
     and (sign(d.amount_nusd) <> -sign(e.amount_nusd) or abs(d.amount_nusd) > abs(e.amount_nusd));
 
--- name: ledger_uses
+-- name: ledger_uses nightly
 -- All that was used, and what claw-backs took beyond their lots, was paid by lots, is owed, or was paid
 -- or written off afterwards.
 select format('tenant %s: used %s + clawed back beyond the lots %s; lots paid %s, owed %s + %s, settled %s',
@@ -108,7 +108,7 @@ cross join lateral (select coalesce(sum(consumed_nusd), 0) as consumed,
 where e.used + e.clawed_back - l.revoked
   <> l.consumed + a.debt_nusd + a.receivable_nusd + e.settled;
 
--- name: entry_future
+-- name: entry_future nightly
 select format('tenant %s entry %s: dated %s', tenant_id, seq, occurred_at)
 from app.entries
 where occurred_at > clock_timestamp();
@@ -129,7 +129,7 @@ cross join lateral (select coalesce(sum(kept_nusd), 0) as total from app.lookups
   where tenant_id = a.tenant_id) k
 where a.held_nusd <> h.total + k.total;
 
--- name: hold_capture
+-- name: hold_capture nightly
 select format('call %s: hold %s captured %s, entries %s of %s', h.call_id, h.state, h.captured_nusd,
   e.entries, e.total)
 from app.holds h
@@ -139,7 +139,7 @@ left join (select tenant_id, call_id, count(*) as entries, -sum(amount_nusd) as 
 where coalesce(e.total, 0) <> h.captured_nusd or coalesce(e.entries, 0) > 1
   or (h.state = 'captured') <> (h.captured_nusd > 0);
 
--- name: hold_call
+-- name: hold_call nightly
 select format('call %s: call %s, hold %s, call held %s, hold of %s', coalesce(c.call_id, h.call_id),
   coalesce(c.state, 'missing'), coalesce(h.state, 'missing'), c.hold_nusd, h.amount_nusd)
 from app.calls c
@@ -153,7 +153,7 @@ from app.holds h
 join app.calls c on c.tenant_id = h.tenant_id and c.call_id = h.call_id
 where h.state = 'open' and c.lease_until < clock_timestamp() - interval '60 s';
 
--- name: usage_ledger
+-- name: usage_ledger nightly
 -- What events bill for a call is what the ledger took for it: no debit without usage, and reverse.
 select format('call %s: events %s, entries %s', coalesce(u.call_id, e.call_id),
   coalesce(u.billed, 0), coalesce(e.taken, 0))

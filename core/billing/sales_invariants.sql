@@ -57,7 +57,7 @@ from app.meter_exports
 where state = 'waiting' and hour < clock_timestamp() - interval '25 h'
   and (attempts > 0 or due_at < clock_timestamp() - interval '24 h');
 
--- name: meter_counted
+-- name: meter_counted nightly
 -- What was put on the meter, and what was less than a unit, is all the use of the spans up to there.
 select format('tenant %s: exported %s units and %s, used %s up to entry %s', x.tenant_id, x.units,
   l.rest_nusd, u.used, l.through_seq)

@@ -1,6 +1,6 @@
 -- What must always hold of closed months. One row per offence.
 
--- name: closed_month
+-- name: closed_month nightly
 -- The events of a month that is closed come to what they came to then.
 select format('tenant %s month %s: closed with %s events billed %s, now %s billed %s', c.tenant_id,
   to_char(c.month, 'YYYY-MM'), c.events, c.billed_nusd, e.events, e.billed_nusd) as detail
@@ -14,7 +14,7 @@ where c.reopened_at is null
   and (c.events, c.requests, c.tokens, c.list_nusd, c.billed_nusd)
     is distinct from (e.events, e.requests, e.tokens, e.list_nusd, e.billed_nusd);
 
--- name: adjustment_dated
+-- name: adjustment_dated nightly
 -- An adjustment is dated by its call's opening; or by its own moment, if that month was closed then. One
 -- that waited for a reopening bears the time at which it began to wait, hence the minute.
 select format('event %s of call %s: dated %s, recorded %s, call of %s', e.event_id, e.call_id,

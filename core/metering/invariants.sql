@@ -10,6 +10,8 @@ select format('call %s: %s, %s usage events', c.call_id, c.state, count(e.call_i
 from app.calls c
 left join app.usage_events e
   on e.tenant_id = c.tenant_id and e.call_id = c.call_id and e.kind = 'call'
+    and e.occurred_at >= '-infinity'::timestamptz
+where c.opened_at >= '-infinity'::timestamptz
 group by c.tenant_id, c.call_id, c.state
 having count(e.call_id) <> case c.state when 'settled' then 1 else 0 end;
 
@@ -18,19 +20,20 @@ having count(e.call_id) <> case c.state when 'settled' then 1 else 0 end;
 select format('event %s: call %s is missing or another''s', e.event_id, e.call_id)
 from app.usage_events e
 left join app.calls c on c.tenant_id = e.tenant_id and c.call_id = e.call_id
-where c.call_id is null or e.kind = 'call' and c.opened_at <> e.occurred_at
+where e.occurred_at >= '-infinity'::timestamptz
+  and (c.call_id is null or e.kind = 'call' and c.opened_at <> e.occurred_at
   or e.occurred_at < c.opened_at or c.user_id <> e.user_id
   or c.api_key_id is distinct from e.api_key_id or c.source <> e.source
-  or e.kind = 'adjustment' and e.adjusts_call_id <> e.call_id;
+  or e.kind = 'adjustment' and e.adjusts_call_id <> e.call_id);
 
--- name: usage_negative
+-- name: usage_negative nightly
 select format('call %s: list %s, billed %s, tokens %s', call_id, sum(list_nusd), sum(billed_nusd),
   sum(prompt_tokens + completion_tokens))
 from app.usage_events
 group by tenant_id, call_id
 having least(sum(list_nusd), sum(billed_nusd), sum(prompt_tokens), sum(completion_tokens)) < 0;
 
--- name: usage_daily
+-- name: usage_daily nightly
 with events as (
   select e.tenant_id, greatest((e.occurred_at at time zone s.time_zone)::date, s.starts_on) as day,
     e.user_id,
@@ -58,7 +61,7 @@ where d.tenant_id is null or e.tenant_id is null
     is distinct from (e.requests, e.errors, e.prompt_tokens, e.cached_tokens, e.cache_write_tokens,
       e.completion_tokens, e.reasoning_tokens, e.list_nusd, e.billed_nusd);
 
--- name: usage_daily_models
+-- name: usage_daily_models nightly
 select format('tenant %s day %s model %s source %s: %s requests billed %s, by person %s billed %s',
   coalesce(m.tenant_id, d.tenant_id), coalesce(m.day, d.day), coalesce(m.model, d.model),
   coalesce(m.source, d.source), coalesce(m.requests, 0), coalesce(m.billed_nusd, 0),
@@ -78,7 +81,7 @@ where m.tenant_id is null or d.tenant_id is null
     is distinct from (d.requests, d.errors, d.prompt_tokens, d.cached_tokens, d.cache_write_tokens,
       d.completion_tokens, d.reasoning_tokens, d.list_nusd, d.billed_nusd);
 
--- name: usage_conversations
+-- name: usage_conversations nightly
 select format('conversation %s: %s requests billed %s, events say %s billed %s',
   coalesce(c.conversation_id, e.conversation_id), coalesce(c.requests, 0), coalesce(c.billed_nusd, 0),
   coalesce(e.requests, 0), coalesce(e.billed_nusd, 0))
@@ -93,7 +96,7 @@ where c.tenant_id is null or e.tenant_id is null
   or (c.requests, c.tokens, c.list_nusd, c.billed_nusd, c.first_at, c.last_at)
     is distinct from (e.requests, e.tokens, e.list_nusd, e.billed_nusd, e.first_at, e.last_at);
 
--- name: generation_once
+-- name: generation_once nightly
 -- The generation of a settled call is registered, and a registered one is that of its call.
 select format('call %s: its generation is not registered', c.call_id)
 from app.calls c
@@ -117,7 +120,7 @@ select format('call %s: not final since %s', call_id, opened_at)
 from app.lookups
 where opened_at < clock_timestamp() - interval '26 h';
 
--- name: partition_missing
+-- name: partition_missing nightly
 select format('%s usage events lie in the default partition', count(*))
 from app.usage_events where tableoid = to_regclass('app.usage_events_default')
 having count(*) > 0

@@ -1,6 +1,6 @@
 -- What must always hold of the counters: they say what the rows say. One row per offence.
 
--- name: counter
+-- name: counter nightly
 -- Messages: calls admitted, less those that ended without any output. Tokens and money: settled and
 -- corrected amounts of the calls of the period, and what is held for those that run or may cost more.
 with subjects as (
@@ -40,5 +40,5 @@ where (coalesce(c.messages, 0), coalesce(c.tokens, 0), coalesce(c.tokens_held, 0
 -- before, so at midnight between two months either is right.
 select format('call %s: counted in %s, opened %s', c.call_id, c.period, c.opened_at)
 from app.calls c
-where c.period not in (verbs.month_of(c.tenant_id, c.opened_at),
+where c.opened_at >= '-infinity'::timestamptz and c.period not in (verbs.month_of(c.tenant_id, c.opened_at),
   verbs.month_of(c.tenant_id, c.opened_at - interval '60 s'));

@@ -390,9 +390,45 @@ def test_the_job_counts_offences_by_name(used_url: str) -> None:
     fault = "update app.counters set messages = messages + :by where scope = 'key'"
     with db.transaction(WHO) as session:
         offences = session.execute(text(fault), {"by": 1}).rowcount
-    invariants._measure()
+    invariants._nightly()
     assert (measured("counter"), measured("ledger_posted")) == (offences, 0)
     with db.transaction(WHO) as session:
         session.execute(text(fault), {"by": -1})
-    invariants._measure()
+    invariants._nightly()
     assert measured("counter") == 0
+
+
+@pytest.mark.parametrize(("opened", "hourly"), [("3 days", False), ("1 hour", True)])
+def test_an_hour_looks_back_to_last_night_and_the_night_at_everything(
+    superuser: Engine, opened: str, hourly: bool
+) -> None:
+    with Session(superuser) as session:
+        session.execute(text("set local session_replication_role = replica"))
+        call_id = session.scalar(
+            text("select call_id from app.calls where state = 'settled' limit 1")
+        )
+        for statement in (
+            "delete from app.usage_events where call_id = :call",
+            f"update app.calls set opened_at = now() - interval '{opened}' where call_id = :call",
+        ):
+            session.execute(text(statement), {"call": call_id})
+        night = invariants.check(session)
+        hour = invariants.check(session, whole=False)
+        session.rollback()
+    assert "usage_once" in {found.name for found in night}
+    assert ("usage_once" in {found.name for found in hour}) is hourly
+
+
+def test_what_goes_through_all_of_history_waits_for_the_night() -> None:
+    hourly = invariants.queries(whole=False)
+    assert set(hourly) < set(invariants.queries())
+    for name, query in hourly.items():
+        of_history = {"app.usage_events", "app.entries", "app.calls"} & set(query.split())
+        bounded = (
+            "interval '26 h'" in query or "state = 'open'" in query or "'subscription'" in query
+        )
+        assert not of_history or bounded or name in _BY_INDEX, name
+
+
+# They read few rows by index: of sales, and of what is looked up.
+_BY_INDEX = {"order_fulfilled", "fulfilment_lots", "payment_clawed_back", "lookup_call"}

@@ -24,7 +24,7 @@ def test_the_jobs_of_every_room_are_registered() -> None:
         "billing.refresh_card", "billing.refunds", "billing.send_use", "billing.topups",
         "alerts.look", "catalog.sync", "chat.reap", "chat.reconcile", "finance.provider_bill",
         "finance.build_file", "finance.sweep_files",
-        "identity.leftovers", "invariants",
+        "identity.leftovers", "invariants", "invariants.whole",
         "jobs.forget", "jobs.rescue", "metering.partitions",
     }  # fmt: skip
 
