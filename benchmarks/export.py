@@ -28,9 +28,9 @@ from core.finance import exports
 from core.finance.datasets import catalogue
 from core.finance.files import writing
 from core.finance.files.copying import Progress
-from core.http.sessions import COOKIE
 from core.identity import sessions, tenants
 from core.identity.access import Operator
+from core.identity.cookies import SESSION as COOKIE
 from core.periods import Period, month_of
 
 _BENCHMARK = System("benchmark")

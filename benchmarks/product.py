@@ -29,9 +29,9 @@ from core.catalog import registry, sync
 from core.chat import conversations
 from core.chat.tables import Conversation, Message
 from core.db import Database, System, counted, new_id
-from core.http.sessions import COOKIE
 from core.identity import access, keys, limits, members, sessions, tenants
 from core.identity.access import Principal, Role
+from core.identity.cookies import SESSION as COOKIE
 from core.identity.tables import User
 from core.quota import gate, standing
 from core.quota.costs import Cost

@@ -51,7 +51,7 @@ def create_user(
 
     Where the e-mail has an account, says whose and where they work, and refuses without --existing.
     """
-    password_hash = _read_password() if password_stdin else None
+    password_hash = _read_password(email, name) if password_stdin else None
     with connected(), db.transaction(WHO) as session:
         tenant_id = finding.tenant(session, tenant_name).tenant_id
         user_id = _person(session, email, name, password_hash)
@@ -153,7 +153,7 @@ def invite(tenant_name: str, email: str, role: str) -> None:
 @_EXISTING
 def create_operator(email: str, name: str, *, password_stdin: bool, existing: bool) -> None:
     """Make a person a platform operator; prints the person's id. A known e-mail as in `user create`."""
-    password_hash = _read_password() if password_stdin else None
+    password_hash = _read_password(email, name) if password_stdin else None
     with connected(), db.transaction(WHO) as session:
         user_id = _person(session, email, name, password_hash)
         with _saying_how():
@@ -191,10 +191,10 @@ def _person(session: Session, email: str, name: str, password_hash: str | None) 
     return user_id
 
 
-def _read_password() -> str:
+def _read_password(email: str, name: str) -> str:
     raw = sys.stdin.buffer.readline(_PASSWORD_BYTES_MAX)
     try:
         password = raw.decode().rstrip("\r\n")
     except UnicodeDecodeError:
         raise errors.BadInput("The password is not UTF-8 text.", param="password") from None
-    return passwords.hash_password(password)
+    return passwords.hash_password(password, own=(email, name))

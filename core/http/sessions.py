@@ -8,12 +8,11 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core import errors, settings
+from core import errors
 from core.http import bodies, origins, problems, work
-from core.identity import sessions
+from core.identity import cookies, sessions
 from core.identity.access import SignedIn
 
-COOKIE = "purser_session"
 _TICKET_LENGTH_MAX = 200
 
 
@@ -30,29 +29,40 @@ async def sign_in(request: Request) -> Response:
     if token is None:
         raise errors.NotSignedIn("This sign-in has expired. Please sign in again.")
     response = _empty()
-    response.set_cookie(
-        COOKIE, token, max_age=sessions.SESSION_S, path="/", secure=_is_https(request),
-        httponly=True, samesite="lax",
-    )  # fmt: skip
+    _keep(response, request, cookies.SESSION, token, sessions.SESSION_S)
+    if (opened := await work.run(("session", token), sessions.who, token)) is not None:
+        mark = cookies.issue_known(opened.who.email)
+        _keep(response, request, cookies.KNOWN, mark, cookies.KNOWN_S)
     return response
 
 
 async def signed_in(request: Request) -> SignedIn | None:
     """Who the request's cookie says asks; None for nobody."""
-    cookie = request.cookies.get(COOKIE)
+    cookie = request.cookies.get(cookies.named(cookies.SESSION))
     return await work.run(("session", cookie), sessions.who, cookie)
 
 
 async def sign_out(request: Request) -> Response:
     """End the cookie's session, if it still lives, and take the cookie back."""
     origins.require_own(request)
-    cookie = request.cookies.get(COOKIE)
+    cookie = request.cookies.get(cookies.named(cookies.SESSION))
     await work.run(("session", cookie), sessions.end, cookie)
     response = _empty()
     response.delete_cookie(
-        COOKIE, path="/", secure=_is_https(request), httponly=True, samesite="lax"
+        cookies.named(cookies.SESSION),
+        path="/",
+        secure=_is_https(request),
+        httponly=True,
+        samesite="lax",
     )
     return response
+
+
+def _keep(response: Response, request: Request, name: str, value: str, seconds: int) -> None:
+    response.set_cookie(
+        cookies.named(name), value, max_age=seconds, path="/", secure=_is_https(request),
+        httponly=True, samesite="lax",
+    )  # fmt: skip
 
 
 def _empty() -> Response:
@@ -60,4 +70,4 @@ def _empty() -> Response:
 
 
 def _is_https(request: Request) -> bool:
-    return request.url.scheme == "https" or settings.current().app_url.startswith("https://")
+    return request.url.scheme == "https" or cookies.is_https()

@@ -15,8 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import crypto, errors
 from core.http import work
-from core.http.sessions import COOKIE
-from core.identity import sessions
+from core.identity import cookies, sessions
 from core.identity.access import SignedIn
 
 SESSION_ENDED = 4401  # a code of our own: the person behind this socket changed
@@ -53,7 +52,7 @@ class Sockets:
 
     async def serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Let `app` have the socket for as long as its session stands for the same person and rights."""
-        token = HTTPConnection(scope).cookies.get(COOKIE)
+        token = HTTPConnection(scope).cookies.get(cookies.named(cookies.SESSION))
         if not token:
             await app(scope, receive, send)
             return

@@ -164,7 +164,10 @@ def opened(token: str) -> Opened | None:
     return Opened(**(row | {"role": Role(row["role"]), "proof": Proof(row["proof"])}))
 
 
-def accept(token: str, password: str, *, name: str = "", address: str | None = None) -> UUID:
+def accept(
+    token: str, password: str, *, name: str = "", address: str | None = None,
+    known: str | None = None,
+) -> UUID:  # fmt: skip
     """Use a link; the person who has the place now. A new person gets `password` and `name`; a known
     one proves it is them with theirs, an attempt as at sign-in, locked and counted like it.
 
@@ -178,10 +181,11 @@ def accept(token: str, password: str, *, name: str = "", address: str | None = N
         case Proof.SESSION:
             raise errors.Conflict(SIGN_IN_FIRST)
         case Proof.PASSWORD:
-            return _use(token, _proven(found.email, password, address), "", None)
+            return _use(token, _proven(found.email, password, address, known), "", None)
         case Proof.NEW:
             cleaned = names.name(name, "name", length_max=_NAME_LENGTH_MAX)
-            return _use(token, new_id(), cleaned, passwords.hash_password(password))
+            hashed = passwords.hash_password(password, own=(found.email, cleaned))
+            return _use(token, new_id(), cleaned, hashed)
 
 
 def accept_as(token: str, session_token: str | None) -> UUID:
@@ -224,8 +228,8 @@ def _usable(token: str) -> Opened:
     return found
 
 
-def _proven(email: str, password: str, address: str | None) -> UUID:
-    user_id = passwords.verify(email, password, address)
+def _proven(email: str, password: str, address: str | None, known: str | None) -> UUID:
+    user_id = passwords.verify(email, password, address, known=known)
     if user_id is None:
         raise errors.BadInput(
             "The password is not right, or there were too many attempts. Please try again.",

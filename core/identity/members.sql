@@ -40,7 +40,7 @@ language sql stable security definer set search_path = app, verbs, pg_temp as $$
     from memberships m join users u on u.user_id = m.user_id
     left join lateral (
       select max(n.last_seen_at) as last_seen_at,
-          count(*) filter (where n.revoked_at is null and n.expires_at > now()) as live
+          count(*) filter (where is_live(n)) as live
         from sessions n
         where n.user_id = m.user_id and place_of(m.user_id, n.of_tenant) = m.tenant_id) s on true
     where m.tenant_id = administered(p_tenant) order by u.email;
@@ -82,7 +82,7 @@ begin
   delete from tickets t where t.user_id = p_user
     and (p_tenant is null or place_of(p_user, t.of_tenant) = p_tenant);
   update sessions s set revoked_at = now()
-    where s.user_id = p_user and s.revoked_at is null and s.expires_at > now()
+    where s.user_id = p_user and is_live(s)
       and (p_tenant is null or place_of(p_user, s.of_tenant) = p_tenant);
   get diagnostics ended = row_count;
   return ended;

@@ -18,6 +18,7 @@ from core.identity import audit, names
 from core.identity.access import Operator, Role, SignedIn, principal_of
 
 SESSION_S = 12 * 3600  # the cookie's Max-Age; verbs.redeem_ticket ends the row after as long
+IDLE_S = 4 * 3600  # unused for so long it has ended; verbs.idle_limit says the same
 _TOKEN_LENGTH_MAX = 100
 _ADDRESS_LENGTH_MAX = 64
 _USER_AGENT_LENGTH_MAX = 200

@@ -29,18 +29,17 @@ create function faded(p_failures int, p_last timestamptz) returns int language s
     * (1 - greatest(0, extract(epoch from clock_timestamp() - p_last)) / 900)))::int;
 $$;
 
--- Counts an attempt before it is made, so that parallel guesses cannot slip past the lock; a locked
--- name or address counts nothing further and gets no password hash.
-create function begin_sign_in(p_email text, p_name bytea, p_name_max int, p_address bytea,
-  p_address_max int, out user_id uuid, out email text, out name text, out password_hash text,
+-- Counts an attempt for each of its subjects (a name at one address, a name, an address; or a browser
+-- that is known) before it is made, so that parallel guesses cannot slip past the lock. Where one has
+-- reached its maximum nothing more is counted, and no password hash is given.
+create function begin_sign_in(p_email text, p_subjects bytea[], p_maxima int[], out user_id uuid, out email text, out name text, out password_hash text,
   out locked boolean)
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 declare subject record; found_failures int;
 begin
   locked := false;
   for subject in select v.hash, v.maximum
-      from (values (p_name, p_name_max), (p_address, p_address_max)) as v(hash, maximum)
-      where v.hash is not null order by v.hash loop
+      from unnest(p_subjects, p_maxima) as v(hash, maximum) order by v.hash loop
     insert into sign_in_failures as f (subject_hash, failures) values (subject.hash, 0)
       on conflict (subject_hash) do update set failures = f.failures  -- locks the row
       returning faded(f.failures, f.last_failed_at) into found_failures;
@@ -49,24 +48,25 @@ begin
   if locked then return; end if;
   update sign_in_failures f
     set failures = faded(f.failures, f.last_failed_at) + 1, last_failed_at = clock_timestamp()
-    where f.subject_hash in (p_name, p_address);
+    where f.subject_hash = any(p_subjects);
   select u.user_id, u.email, u.name, u.password_hash into user_id, email, name, password_hash
     from users u where u.email = p_email and u.status = 'active' and u.password_hash is not null;
 end $$;
 
--- Ends an attempt. Passed: the name starts anew, the address gets its attempt back. Failed: one row
+-- Ends an attempt. Passed: its first subject starts anew, others get the attempt back. Failed: one row
 -- in the audit log, unless the lock refused it (an attacker must not fill the log). p_action is what
 -- the password was asked for.
-create function end_sign_in(p_passed boolean, p_locked boolean, p_user uuid, p_name bytea,
-  p_address bytea, p_from text, p_action text) returns void
+create function end_sign_in(p_passed boolean, p_locked boolean, p_user uuid, p_subjects bytea[],
+  p_from text, p_action text) returns void
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 declare subject record;
 begin
   if p_passed then
     for subject in select f.subject_hash from sign_in_failures f
-        where f.subject_hash in (p_name, p_address) order by f.subject_hash for update loop
+        where f.subject_hash = any(p_subjects) order by f.subject_hash for update loop
       update sign_in_failures f
-        set failures = case when f.subject_hash = p_name then 0 else greatest(0, f.failures - 1) end
+        set failures = case when f.subject_hash = p_subjects[1] then 0
+          else greatest(0, f.failures - 1) end
         where f.subject_hash = subject.subject_hash;
     end loop;
     delete from sign_in_failures where subject_hash in (select f.subject_hash from sign_in_failures f
@@ -113,6 +113,15 @@ begin
   return true;
 end $$;
 
+-- A session that nobody used for so long has ended, though its cookie lives on.
+create function idle_limit() returns interval language sql immutable as $$ select interval '4 h' $$;
+
+-- Whether a session can still be used.
+create function is_live(p_session app.sessions) returns boolean language sql stable as $$
+  select p_session.revoked_at is null and p_session.expires_at > now()
+    and p_session.last_seen_at > now() - verbs.idle_limit();
+$$;
+
 create type identity as (
   session_id uuid, user_id uuid, email text, name text, is_operator boolean, tenant_id uuid,
   tenant_name text, role text, plan text, mode text, time_zone text, key_id uuid, scopes text[]);
@@ -133,7 +142,7 @@ language sql stable security definer set search_path = app, verbs, pg_temp as $$
         where p.user_id = u.user_id and p.status = 'active' and t.status = 'active'
         order by (p.tenant_id is not distinct from s.of_tenant) desc, p.created_at, p.tenant_id
         limit 1) m on true
-    where s.token_hash = any(p_tokens) and s.revoked_at is null and s.expires_at > now()
+    where s.token_hash = any(p_tokens) and is_live(s)
       and (o.user_id is not null or m.tenant_id is not null);
 $$;
 
@@ -142,8 +151,7 @@ create function who(p_token bytea) returns setof identity
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 begin
   update sessions s set last_seen_at = now()
-    where s.token_hash = p_token and s.revoked_at is null and s.expires_at > now()
-      and s.last_seen_at < now() - interval '1 minute';
+    where s.token_hash = p_token and is_live(s) and s.last_seen_at < now() - interval '1 minute';
   return query select (w.found).* from who_are(array[p_token]) w;
 end $$;
 
@@ -164,7 +172,7 @@ create function sessions_of(p_user uuid) returns table(session_id uuid, door tex
   user_agent text)
 language sql stable security definer set search_path = app, verbs, pg_temp as $$
   select s.session_id, s.door, s.created_at, s.last_seen_at, s.expires_at, s.address, s.user_agent
-    from sessions s where s.user_id = p_user and s.revoked_at is null and s.expires_at > now()
+    from sessions s where s.user_id = p_user and is_live(s)
     order by s.last_seen_at desc, s.session_id;
 $$;
 
@@ -173,8 +181,8 @@ create function end_sessions_of(p_user uuid, p_only uuid, p_but uuid) returns in
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
 declare ended int;
 begin
-  update sessions set revoked_at = now()
-    where user_id = p_user and revoked_at is null and expires_at > now()
+  update sessions s set revoked_at = now()
+    where user_id = p_user and is_live(s)
       and (session_id = p_only or p_only is null and session_id <> p_but);
   get diagnostics ended = row_count;
   return ended;
@@ -183,20 +191,26 @@ end $$;
 -- Gives the person of a live session a new password. p_old_hash is what their counted attempt was
 -- handed (begin_sign_in), so a password that was changed meanwhile stays. Tickets go before sessions:
 -- one that is being redeemed is waited for, and its session then ends with the others. Returns how
--- many other sessions ended, null when nothing was changed.
-create function change_password(p_token bytea, p_old_hash text, p_new_hash text) returns int
+-- many other sessions ended and, where asked, keys of theirs in all tenants; nulls when nothing was changed.
+create function change_password(p_token bytea, p_old_hash text, p_new_hash text, p_end_keys boolean,
+  out ended int, out keys_ended int)
 language plpgsql security definer set search_path = app, verbs, pg_temp as $$
-declare asking identity; ended int;
+declare asking identity;
 begin
   select * into asking from who(p_token);
   update users u set password_hash = p_new_hash
     where u.user_id = asking.user_id and u.status = 'active' and u.password_hash = p_old_hash;
-  if not found then return null; end if;
+  if not found then return; end if;
   delete from tickets t where t.user_id = asking.user_id;
   ended := end_sessions_of(asking.user_id, null, asking.session_id);
+  keys_ended := 0;
+  if p_end_keys then
+    update api_keys k set revoked_at = now() where k.user_id = asking.user_id and k.revoked_at is null;
+    get diagnostics keys_ended = row_count;
+  end if;
   perform append_audit('user:' || asking.user_id, null, 'user.password_change',
-    'user:' || asking.user_id, 'done', null, jsonb_build_object('sessions_ended', ended));
-  return ended;
+    'user:' || asking.user_id, 'done', null,
+    jsonb_build_object('sessions_ended', ended, 'keys_revoked', keys_ended));
 end $$;
 
 create function tenants_of(p_user uuid) returns table(tenant_id uuid, name text, role text)
@@ -278,5 +292,5 @@ $$;
 -- A new function is open to everyone until this is said of it.
 revoke execute on all functions in schema verbs from public;
 grant execute on function caller, acting_tenant, append_audit, begin_sign_in, end_sign_in, issue_ticket,
-  redeem_ticket, who, end_session, sessions_of, end_sessions_of, change_password, tenants_of,
+  redeem_ticket, idle_limit, who, end_session, sessions_of, end_sessions_of, change_password, tenants_of,
   choose_tenant, members, issue_key, revoke_key, who_are, who_by_key to app_rw, app_jobs;

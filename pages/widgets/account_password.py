@@ -22,7 +22,10 @@ def draw() -> None:
             "Change password", icon=":material/password:", key=acts.fresh("password_change")
         ):
             _form()
-        st.caption("A change signs you out in every other browser. API keys go on working.")
+        st.caption(
+            "A change signs you out in every other browser. API keys go on working, unless you say"
+            " otherwise."
+        )
 
 
 def _form() -> None:
@@ -30,8 +33,12 @@ def _form() -> None:
         old = _field("Old password", "password_old", autocomplete="current-password")
         new = _field("New password", "password_new", autocomplete="new-password", help_=_RULE)
         again = _field("New password again", "password_again", autocomplete="new-password")
+        end_keys = st.checkbox(
+            "Revoke my API keys too", key=acts.fresh("password_keys"),
+            help="In all teams. For when somebody else may have used your account.",
+        )  # fmt: skip
         if st.form_submit_button("Change password", type="primary"):
-            _change(old, new, again)
+            _change(old, new, again, end_keys=end_keys)
 
 
 def _field(label: str, name: str, *, autocomplete: str, help_: str | None = None) -> str:
@@ -40,12 +47,16 @@ def _field(label: str, name: str, *, autocomplete: str, help_: str | None = None
     )
 
 
-def _change(old: str, new: str, again: str) -> None:
+def _change(old: str, new: str, again: str, *, end_keys: bool) -> None:
     try:
         if new != again:
             raise errors.BadInput("The two new passwords are not the same.", param="again")
-        ended = passwords.change_own(tab.token(), old, new, st.context.ip_address)
+        ended = passwords.change_own(
+            tab.token(), old, new, st.context.ip_address, known=tab.known_browser(),
+            end_keys=end_keys,
+        )  # fmt: skip
     except errors.Refusal as refusal:
         refusals.show(refusal)
     else:
-        acts.done(f"Your password is changed. Signed out elsewhere: {ended}.")
+        keys = f" API keys revoked: {ended.keys}." if end_keys else ""
+        acts.done(f"Your password is changed. Signed out elsewhere: {ended.sessions}.{keys}")

@@ -245,6 +245,10 @@ def _create(
     if not password:
         raise errors.BadInput("A new person needs a first password.", param="password")
     user_id = tenants.create_user(
-        session, operator, email, name=name, password_hash=passwords.hash_password(password)
+        session,
+        operator,
+        email,
+        name=name,
+        password_hash=passwords.hash_password(password, own=(email, name)),
     )
     members.add(session, operator, tenant_id, user_id, role, confirmed=False)

@@ -172,7 +172,7 @@ def _new(operator: Operator, place: DeltaGenerator) -> None:
 
 
 def _create(session: Session, operator: Operator, email: str, name: str, password: str) -> None:
-    hashed = passwords.hash_password(password)
+    hashed = passwords.hash_password(password, own=(email, name))
     user_id = tenants.create_user(session, operator, email, name=name, password_hash=hashed)
     tenants.make_operator(session, operator, user_id, confirmed=False)
 

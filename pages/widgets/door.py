@@ -37,6 +37,24 @@ class _NoCookie:
         return None
 
 
+class _Controller(AuthenticationController):  # type: ignore[misc]  # the package has no types
+    """The package's, which compares a password in one spelling: given the account's."""
+
+    def __init__(self, accounts: Accounts, secret: str) -> None:
+        super().__init__({"usernames": {}}, auto_hash=False, secret_key=secret)
+        self._accounts = accounts
+
+    def login(
+        self, username: str | None = None, password: str | None = None, *rest: object,
+        **more: object,
+    ) -> bool | None:  # fmt: skip
+        """As the package's."""
+        if username and password:
+            password = self._accounts.spelled(username, password.strip())
+        passed: bool | None = super().login(username, password, *rest, **more)
+        return passed
+
+
 class LocalDoor(Authenticate):  # type: ignore[misc]  # the package has no types
     """The package's form over `accounts`: no component of its own, no cookie, no pause."""
 
@@ -48,16 +66,14 @@ class LocalDoor(Authenticate):  # type: ignore[misc]  # the package has no types
         self.secret_key = secret
         self.attrs = {"login_sleep_time": 0}
         self.cookie_controller = _NoCookie()
-        self.authentication_controller = AuthenticationController(
-            {"usernames": {}}, auto_hash=False, secret_key=secret
-        )
+        self.authentication_controller = _Controller(accounts, secret)
         self.authentication_controller.authentication_model.credentials = {"usernames": accounts}
         self.encryptor = Encryptor(secret)
 
 
-def form(address: str | None) -> UUID | None:
+def form(address: str | None, known: str | None = None) -> UUID | None:
     """Draw the form; the person whose password was right in this run. Raises errors.Unavailable."""
-    accounts = Accounts(address)
+    accounts = Accounts(address, known)
     session.drop(*_LEFT_BEHIND)
     door = LocalDoor(accounts)
     try:

@@ -89,7 +89,9 @@ def _accept(token: str, opened: Opened, name: str, password: str, again: str | N
     try:
         if again is not None and password != again:
             raise errors.BadInput("The two passwords are not the same.", param="again")
-        user_id = invites.accept(token, password, name=name, address=st.context.ip_address)
+        user_id = invites.accept(
+            token, password, name=name, address=st.context.ip_address, known=tab.known_browser()
+        )
         ticket = sessions.issue_ticket(user_id, tenant_id=opened.tenant_id)
         exchange.sign_in(ticket, to="/")
     except errors.Refusal as refusal:

@@ -13,10 +13,9 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core import db
-from core.identity import sessions
+from core.identity import cookies, sessions
 from core.identity.access import Operator, Principal, Role, SignedIn
 
-COOKIE = "purser_session"
 SIGN_IN_FIRST = "Please sign in to see this page."
 _OWNER, _LOOKED_UP = "_owner", "_looked_up"
 _BELIEVED_S = 1.0  # for so long parts of one page need not look again, each by itself
@@ -27,7 +26,13 @@ T = TypeVar("T")
 
 def token() -> str | None:
     """The session token this connection came with."""
-    found = st.context.cookies.get(COOKIE)
+    found = st.context.cookies.get(cookies.named(cookies.SESSION))
+    return str(found) if found else None
+
+
+def known_browser() -> str | None:
+    """What this browser kept of an earlier sign-in, for the lock of passwords."""
+    found = st.context.cookies.get(cookies.named(cookies.KNOWN))
     return str(found) if found else None
 
 

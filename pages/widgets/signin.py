@@ -11,6 +11,7 @@ from core import errors, settings
 from core.demonstration import script
 from core.identity import passwords, sessions
 from pages.widgets import door, exchange, refusals
+from pages.widgets import session as tab
 
 _DEMO = (
     ("Member", ":material/person:", script.DEMO_EMAIL),
@@ -23,7 +24,7 @@ def draw() -> None:
     _, middle, _ = st.columns([1, 4, 1])
     with middle:
         try:
-            user_id = door.form(_address())
+            user_id = door.form(_address(), tab.known_browser())
             if settings.current().development:
                 user_id = _demo() or user_id
             if user_id is not None:
@@ -48,7 +49,7 @@ def _demo() -> UUID | None:
         st.caption(f"Or sign in as {names} with the password `{script.PASSWORD}`.")
         if not clicked:
             return None
-        found = passwords.verify(clicked[0], script.PASSWORD, _address())
+        found = passwords.verify(clicked[0], script.PASSWORD, _address(), known=tab.known_browser())
         if found is None:
             st.info("There is no demo data here yet: `python -m core seed --demo` makes it.")
         return found

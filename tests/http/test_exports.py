@@ -27,9 +27,9 @@ from core.finance.exports import Asked
 from core.finance.files.copying import Progress
 from core.http import sending
 from core.http.sending import Blocks
-from core.http.sessions import COOKIE
 from core.identity import members, tenants
 from core.identity.access import Operator, Principal, Role
+from core.identity.cookies import SESSION as COOKIE
 from core.periods import Period
 from tests.analytics.using import use
 from tests.factories import TESTS, Place, make_model, make_place

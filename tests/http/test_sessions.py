@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
 
-from core.http.sessions import COOKIE
-from core.identity import sessions
+from core import settings
+from core.identity import cookies, sessions
+from core.identity.cookies import SESSION as COOKIE
 from pages.widgets import session as page_session
 from tests.factories import make_place
 from tests.http.serving import Service
@@ -72,5 +74,47 @@ def test_signing_out_ends_the_session_at_once(service: Service) -> None:
     assert httpx2.delete(f"{service.url}/session", headers=headers).status_code == 204
 
 
-def test_the_pages_read_the_same_cookie() -> None:
-    assert page_session.COOKIE == COOKIE
+def test_the_pages_read_the_same_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = SimpleNamespace(cookies={COOKIE: "a token", cookies.KNOWN: "a mark"})
+    monkeypatch.setattr(page_session.st, "context", sent)
+    assert (page_session.token(), page_session.known_browser()) == ("a token", "a mark")
+
+
+def test_a_sign_in_leaves_a_mark_by_which_the_browser_is_known(service: Service) -> None:
+    opened = post(service, a_ticket())
+    who = sessions.who(opened.cookies[COOKIE])
+    assert who is not None
+    mark = opened.cookies[cookies.KNOWN]
+    assert cookies.known(mark, who.who.email)
+    assert cookies.known(mark, "somebody@example.com") is None
+    (line,) = [v for v in opened.headers.get_list("set-cookie") if v.startswith(cookies.KNOWN)]
+    assert f"Max-Age={cookies.KNOWN_S}" in line
+    assert "HttpOnly" in line
+    gone = httpx2.delete(f"{service.url}/session", headers={"origin": service.url})
+    assert cookies.KNOWN not in str(gone.headers.get_list("set-cookie"))
+
+
+def test_on_https_no_other_host_can_have_set_the_cookies(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_URL", "https://localhost")
+    settings.current.cache_clear()
+    opened = httpx2.post(
+        f"{service.url}/session", content=a_ticket(), headers={"origin": "https://localhost"}
+    )
+    assert opened.status_code == 204
+    lines = opened.headers.get_list("set-cookie")
+    assert {line.partition("=")[0] for line in lines} == {
+        "__Host-purser_session", "__Host-purser_known"
+    }  # fmt: skip
+    for line in lines:
+        assert "Secure" in line
+        assert "Path=/" in line
+        assert "domain" not in line.lower()
+    token = lines[0].partition("=")[2].partition(";")[0]
+    headers = {"origin": "https://localhost", "cookie": f"{COOKIE}={token}"}
+    httpx2.delete(f"{service.url}/session", headers=headers)
+    assert sessions.who(token) is not None  # a plain name is not ours there
+    headers["cookie"] = f"__Host-{COOKIE}={token}"
+    httpx2.delete(f"{service.url}/session", headers=headers)
+    assert sessions.who(token) is None

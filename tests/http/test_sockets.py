@@ -21,9 +21,9 @@ from core.db import Database
 from core.http import sockets
 from core.http.edge import Edge
 from core.http.headers import SecurityHeaders
-from core.http.sessions import COOKIE
 from core.identity import members, passwords, sessions, tenants
 from core.identity.access import Role
+from core.identity.cookies import SESSION as COOKIE
 from tests.http.serving import PAGE
 from tests.identity.people import (
     PASSWORD,

@@ -21,9 +21,9 @@ from core.finance.datasets.catalogue import columns_of
 from core.finance.files import cells
 from core.finance.files.copying import Progress
 from core.http import statement
-from core.http.sessions import COOKIE
 from core.identity import tenants, zones
 from core.identity.access import Role
+from core.identity.cookies import SESSION as COOKIE
 from core.identity.tables import ZoneChange
 from core.identity.zones import Calendar
 from core.periods import month_of

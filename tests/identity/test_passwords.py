@@ -6,9 +6,10 @@ import statistics
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import bcrypt
 import pytest
@@ -16,10 +17,10 @@ from sqlalchemy import text
 from streamlit_authenticator.models import AuthenticationModel
 from streamlit_authenticator.utilities.hasher import Hasher
 
-from core import db, errors, settings
-from core.crypto import keyed_hash, token_hash
+from core import clock, db, errors, settings
+from core.crypto import token_hash
 from core.db import Database
-from core.identity import passwords, sessions, tenants
+from core.identity import common_passwords, cookies, keys, passwords, sessions, tenants
 from tests.identity.people import (
     PASSWORD,
     SYSTEM,
@@ -64,11 +65,11 @@ def another_process(database: Database) -> Iterator[Database]:
     other.close()
 
 
-def _rewind(email: str, minutes: int) -> None:
+def _rewind(minutes: int) -> None:
+    """So many minutes pass, for every count."""
     change(
         "update app.sign_in_failures set last_failed_at ="
-        " last_failed_at - make_interval(mins => :m) where subject_hash = :hash",
-        m=minutes, hash=keyed_hash("sign_in_name", email),
+        " last_failed_at - make_interval(mins => :m)", m=minutes,
     )  # fmt: skip
 
 
@@ -155,23 +156,159 @@ def test_a_locked_name_refuses_the_right_password_in_every_process(
     user_id: UUID, email: str, address: str, another_process: Database
 ) -> None:
     _fail(email, address, passwords.FAILURES_MAX_NAME)
-    assert passwords.verify(email, PASSWORD, an_address()) is None
+    assert passwords.verify(email, PASSWORD, address) is None
     first = db.current()
     db.install(another_process)
     try:
-        assert passwords.verify(email, PASSWORD, an_address()) is None
+        assert passwords.verify(email, PASSWORD, address) is None
     finally:
         db.install(first)
 
 
+def test_nobody_locks_somebody_out_from_another_address(user_id: UUID, email: str) -> None:
+    """As long as they like: a quarter of an hour in which they try again and again."""
+    attacker = "203.0.113.7"
+    for _ in range(3):
+        _fail(email, attacker, passwords.FAILURES_MAX_NAME + 3)
+        assert passwords.verify(email, PASSWORD, attacker) is None
+        assert passwords.verify(email, PASSWORD, "198.51.100.9") == user_id
+        _rewind(14)
+
+
+def test_from_many_addresses_a_name_is_locked_but_not_in_its_own_browser(
+    user_id: UUID, email: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passwords, "FAILURES_MAX_EVERYWHERE", 6)
+    own = cookies.issue_known(f" {email.upper()} ")
+    for _ in range(6):
+        _fail(email, an_address(), 1)
+    assert passwords.verify(email, PASSWORD, an_address()) is None
+    assert passwords.verify(email, PASSWORD, an_address(), known=own) == user_id
+    assert passwords.verify(email, PASSWORD, an_address()) is None  # which unlocks nobody else
+    for foreign in (cookies.issue_known(an_email()), own[:-1] + "0", own.replace(".", ".9", 1), "",
+                    "x.y.z", "\ud800", "é" * 50, "x" * 10_000):  # fmt: skip
+        assert (
+            foreign == own or passwords.verify(email, PASSWORD, an_address(), known=foreign) is None
+        )
+    _rewind(15)
+    assert passwords.verify(email, PASSWORD, an_address()) == user_id
+
+
+def test_a_known_browser_has_a_count_of_its_own(user_id: UUID, email: str, address: str) -> None:
+    """Whoever copied its cookie guesses no more often there than anywhere."""
+    own = cookies.issue_known(email)
+    for _ in range(passwords.FAILURES_MAX_NAME):
+        assert passwords.verify(email, "wrong password", address, known=own) is None
+    assert passwords.verify(email, PASSWORD, address, known=own) is None
+    assert passwords.verify(email, PASSWORD, address) == user_id
+
+
+def test_a_browser_is_known_for_half_a_year(email: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = cookies.issue_known(email)
+    assert cookies.known(own, email)
+    now = clock.time_s()
+    monkeypatch.setattr(clock, "time_s", lambda: now + cookies.KNOWN_S + 5)
+    assert cookies.known(own, email) is None
+
+
+@pytest.mark.parametrize(
+    "proxy", ["127.0.0.1", "10.0.0.7", "172.20.0.1", "192.168.1.1", "::1", "fd00::5", "fe80::1",
+              "::ffff:10.0.0.7", "100.64.3.4"],
+)  # fmt: skip
+def test_a_private_address_is_not_locked_for_all(
+    user_id: UUID, email: str, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that is not named may bring everybody from there; one name is locked there all the same."""
+    monkeypatch.setattr(passwords, "FAILURES_MAX_ADDRESS", 3)
+    for _ in range(4):
+        _fail(an_email(), proxy, 1)
+    assert passwords.verify(email, PASSWORD, proxy) == user_id
+    _fail(email, proxy, passwords.FAILURES_MAX_NAME)
+    assert passwords.verify(email, PASSWORD, proxy) is None
+
+
+def test_a_network_of_one_customer_is_one_address(
+    user_id: UUID, email: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passwords, "FAILURES_MAX_ADDRESS", 3)
+    network = f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}"
+    for host in range(1, 4):
+        _fail(an_email(), f"{network}::{host}", 1)
+    assert passwords.verify(email, PASSWORD, f"{network}::99") is None
+
+
+NFC, NFD = "Zürich-Café-Ångström", unicodedata.normalize("NFD", "Zürich-Café-Ångström")
+
+
+@pytest.mark.parametrize(("chosen", "typed"), [(NFC, NFD), (NFD, NFC), (NFC, NFC), (NFD, NFD)])
+def test_what_looks_the_same_is_the_same_password(address: str, chosen: str, typed: str) -> None:
+    email = an_email()
+    user_id = a_user(email, password=chosen)
+    assert passwords.verify(email, typed, address) == user_id
+    assert (
+        passwords.verify(email, typed.replace("ü", "u").replace("\u0308", "", 1), address) is None
+    )
+
+
+@pytest.mark.parametrize("typed", [NFC, NFD])
+def test_a_password_that_was_stored_as_it_was_typed_still_works(address: str, typed: str) -> None:
+    email = an_email()
+    user_id = a_user(email, password=NFC)
+    old = bcrypt.hashpw(NFD.encode(), bcrypt.gensalt(4)).decode()
+    change("update app.users set password_hash = :h where user_id = :u", h=old, u=user_id)
+    assert passwords.verify(email, typed, address) == user_id
+    form = passwords.Accounts(address)
+    spelled = form.spelled(email, typed)
+    assert Hasher.check_pw(spelled, str(form[email]["password"]))
+    form[email]["failed_login_attempts"] = 0
+    assert form.signed_in(email) == user_id
+
+
+def test_choosing_a_spelling_is_one_attempt(user_id: UUID, email: str, address: str) -> None:
+    for _ in range(passwords.FAILURES_MAX_NAME):
+        form = passwords.Accounts(address)
+        form.spelled(email, NFD)
+        assert form[email]["password"]
+        form[email]["failed_login_attempts"] = 1
+    denied = [row for row in audit_rows(f"user:{user_id}") if row[0] == "sign_in"]
+    assert len(denied) == passwords.FAILURES_MAX_NAME
+    assert passwords.verify(email, PASSWORD, address) is None
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["password1", "12345678", "Password1", "iloveyou1", "QWERTYUIOP", "trustno1", "baseball"],
+)
+def test_a_password_that_everybody_tries_is_refused(password: str) -> None:
+    with pytest.raises(errors.BadInput, match="tried first"):
+        passwords.hash_password(password, rounds=4)
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["grace.hopper@example.com", "Grace.Hopper", "grace.hopper99", "GraceHopper", "grace hopper!"],
+)
+def test_ones_own_name_or_e_mail_is_no_password(password: str) -> None:
+    own = ("grace.hopper@example.com", "Grace Hopper")
+    with pytest.raises(errors.BadInput, match="own name or e-mail"):
+        passwords.hash_password(password, own=own, rounds=4)
+    assert passwords.hash_password(f"{password} of the navy", own=own, rounds=4)
+
+
+def test_the_list_is_what_it_says() -> None:
+    found = common_passwords._common()
+    assert len(found) > 10_000
+    assert {"123456", "password", "letmein"} <= found
+
+
 def test_the_lock_fades_within_fifteen_minutes(user_id: UUID, email: str, address: str) -> None:
     _fail(email, address, passwords.FAILURES_MAX_NAME)
-    _rewind(email, 2)
+    _rewind(2)
     assert passwords.verify(email, PASSWORD, address) is None
-    _rewind(email, 2)  # a fifth of the failures is gone: one more attempt
+    _rewind(2)  # a fifth of the failures is gone: one more attempt
     assert passwords.verify(email, "wrong password", address) is None
     assert passwords.verify(email, PASSWORD, address) is None
-    _rewind(email, 15)
+    _rewind(15)
     assert passwords.verify(email, PASSWORD, address) == user_id
 
 
@@ -179,11 +316,10 @@ def test_attempts_on_a_locked_name_do_not_prolong_the_lock(
     user_id: UUID, email: str, address: str
 ) -> None:
     _fail(email, address, passwords.FAILURES_MAX_NAME)
-    _rewind(email, 14)
-    change("update app.sign_in_failures set failures = 100 where subject_hash = :h",
-           h=keyed_hash("sign_in_name", email))  # fmt: skip
+    _rewind(14)
+    change("update app.sign_in_failures set failures = 100")
     _fail(email, address, 2)
-    _rewind(email, 1)
+    _rewind(1)
     assert passwords.verify(email, PASSWORD, address) == user_id
 
 
@@ -258,7 +394,8 @@ class TestChangeOwn:
     def test_the_new_password_signs_in_and_the_old_one_no_more(
         self, user_id: UUID, email: str, address: str
     ) -> None:
-        assert passwords.change_own(sign_in(user_id).token, PASSWORD, NEW, address) == 0
+        changed = passwords.change_own(sign_in(user_id).token, PASSWORD, NEW, address)
+        assert changed == passwords.Changed(sessions=0, keys=0)
         assert passwords.verify(email, NEW, address) == user_id
         assert passwords.verify(email, PASSWORD, address) is None
 
@@ -268,11 +405,27 @@ class TestChangeOwn:
         join(this.principal.tenant_id, colleague)
         bystander = sign_in(colleague)
         ticket = sessions.issue_ticket(user_id)
-        assert passwords.change_own(this.token, PASSWORD, NEW) == 2
+        assert passwords.change_own(this.token, PASSWORD, NEW).sessions == 2
         assert sessions.who(this.token) is not None
         assert [sessions.who(other.token) for other in others] == [None, None]
         assert sessions.redeem(ticket, None, None) is None
         assert sessions.who(bystander.token) is not None
+
+    @pytest.mark.parametrize("end_keys", [False, True])
+    def test_api_keys_end_when_that_is_asked(self, user_id: UUID, *, end_keys: bool) -> None:
+        this = sign_in(user_id)
+        elsewhere, bystander = a_tenant(), a_user()
+        join(elsewhere, user_id)
+        join(elsewhere, bystander)
+        with db.transaction(SYSTEM) as session:
+            secrets = [
+                keys.issue(session, SYSTEM, "k", tenant_id=tenant_id, user_id=of).secret
+                for tenant_id, of in ((this.principal.tenant_id, user_id), (elsewhere, user_id),
+                                      (elsewhere, bystander))
+            ]  # fmt: skip
+        changed = passwords.change_own(this.token, PASSWORD, NEW, end_keys=end_keys)
+        assert changed.keys == (2 if end_keys else 0)
+        assert [keys.who(secret) is None for secret in secrets] == [end_keys, end_keys, False]
 
     def test_one_audit_row_without_a_secret(self, user_id: UUID) -> None:
         this, _ = sign_in(user_id), sign_in(user_id)
@@ -285,7 +438,7 @@ class TestChangeOwn:
                 ),
                 {"person": f"user:{user_id}", "action": CHANGE},
             ).all()
-        assert rows == [(f"user:{user_id}", "done", None, {"sessions_ended": 1})]
+        assert rows == [(f"user:{user_id}", "done", None, {"sessions_ended": 1, "keys_revoked": 0})]
 
     def test_a_wrong_old_password_changes_nothing_and_counts_with_the_sign_ins(
         self, user_id: UUID, email: str, address: str
@@ -299,7 +452,7 @@ class TestChangeOwn:
         assert passwords.verify(email, PASSWORD, address) is None  # locked by now
         assert sessions.who(other.token) is not None
         assert self._denied(user_id, CHANGE) == 2
-        _rewind(email, 15)
+        _rewind(15)
         assert passwords.verify(email, PASSWORD, address) == user_id
 
     def test_a_locked_name_refuses_the_right_old_password_in_the_same_words(
@@ -313,7 +466,7 @@ class TestChangeOwn:
             said.add(refusal.value.message)
         assert len(said) == 1
         assert self._denied(user_id, CHANGE) == passwords.FAILURES_MAX_NAME
-        _rewind(email, 15)
+        _rewind(15)
         assert passwords.verify(email, PASSWORD, address) == user_id
 
     def test_a_locked_address_refuses_too(
@@ -379,10 +532,10 @@ class TestChangeOwn:
         new_hash = passwords.hash_password(NEW, rounds=4)
         for token, old_hash in ((theirs.token, held), (mine.token, "x"), ("nobody's", held)):
             row = db.current().call(
-                "select verbs.change_password(%s, %s, %s) as ended",
+                "select * from verbs.change_password(%s, %s, %s, true)",
                 (token_hash(token), old_hash, new_hash),
             )
-            assert row == {"ended": None}
+            assert row == {"ended": None, "keys_ended": None}
         assert passwords.verify(email, PASSWORD, address) == user_id
 
 
@@ -424,7 +577,7 @@ class TestAccounts:
         too_long = PASSWORD + "x" * 100
         for _ in range(passwords.FAILURES_MAX_NAME):
             assert not self._form(passwords.Accounts(address), email, too_long)
-        assert passwords.verify(email, PASSWORD, an_address()) is None
+        assert passwords.verify(email, PASSWORD, address) is None
         assert too_long not in capsys.readouterr().out
 
     def test_a_right_password_of_an_unknown_name_signs_nobody_in(self, address: str) -> None:

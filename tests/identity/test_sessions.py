@@ -250,3 +250,28 @@ def _principal(browser: Browser) -> Principal:
     assert signed_in is not None
     assert signed_in.principal is not None
     return signed_in.principal
+
+
+def test_a_session_that_nobody_uses_ends_before_its_cookie() -> None:
+    """Unused for four hours; every use begins them anew, up to twelve."""
+    browser = a_browser(a_tenant())
+    with db.transaction(SYSTEM) as session:
+        limit = session.scalar(text("select extract(epoch from verbs.idle_limit())"))
+    assert limit == sessions.IDLE_S
+
+    def unused(seconds: int) -> None:
+        change(
+            "update app.sessions set last_seen_at = now() - make_interval(secs => :s)"
+            " where token_hash = :h", s=seconds, h=token_hash(browser.token),
+        )  # fmt: skip
+
+    unused(sessions.IDLE_S - 60)
+    assert sessions.who(browser.token) is not None  # which was a use
+    with db.transaction(SYSTEM) as session:
+        (mine,) = sessions.mine(session, browser.signed_in)
+    assert mine.is_this
+    unused(sessions.IDLE_S + 1)
+    assert sessions.who(browser.token) is None
+    with db.transaction(SYSTEM) as session:
+        assert sessions.mine(session, browser.signed_in) == ()
+    assert sessions.who(browser.token) is None
