@@ -176,6 +176,17 @@ def test_one_changes_ones_own_password_and_stays_signed_in(person: Make, open_pa
     assert sessions.who(who.browser.token) is not None
 
 
+def test_a_change_revokes_ones_keys_when_that_is_asked(person: Make, open_page: Open) -> None:
+    who = _with_password(person())
+    with db.transaction(who.principal) as session:
+        secret = keys.issue(session, who.principal, "ci").secret
+    app = open_page(who, "account.py")
+    app.checkbox("password_keys_0").check()
+    app = _change(app, PASSWORD, NEW)
+    assert app.toast[0].value.endswith("API keys revoked: 1.")
+    assert keys.who(secret) is None
+
+
 def test_no_password_is_left_in_the_page_after_the_change(person: Make, open_page: Open) -> None:
     app = _change(open_page(_with_password(person()), "account.py"), PASSWORD, NEW)
     assert app.text_input("password_new_1").value == ""
