@@ -289,7 +289,7 @@ def test_the_page_stays_up_when_the_engine_drains(
 ) -> None:
     monkeypatch.setattr(engine.current(), "draining", True)
     app = ask(open_page(ada), "are you there?")
-    assert "restarting" in str(app.error[0].value)
+    assert "restarting" in str(app.warning[0].value)
     assert composed(app) == "are you there?"
     assert not app.exception
 
