@@ -77,7 +77,7 @@ _GIVEN: dict[str, object] = {
     "object": "tests:1", "cost_center": "Taken over", "project": None, "maximum": 1, "markup": 0,
     "active": False, "before": {}, "after": {}, "plan": "pro", "password_hash": "x",
     "time_zone": "UTC", "payment_intent_id": "pi_none", "email": "nobody@example.com",
-    "tick": _stop_soon,
+    "tick": _stop_soon, "confirmed": True,
 }  # fmt: skip
 _GIVEN_OF: dict[object, Callable[[], object]] = {
     Role: lambda: Role.MEMBER, Subject: lambda: Subject.USER, Code: lambda: Code.ENDED,
