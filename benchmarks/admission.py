@@ -12,6 +12,7 @@ import itertools
 import random
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,12 +57,14 @@ TPCB_SCHEMA = f"""
 class Calls:
     """What is measured. `admit(i)` opens call number `i` (a fresh number every time, so that it
     may pick tenant `i % tenants`) and returns what `settle` needs to close it; `reserve` is its
-    second half where the first only reads who asks under which limits. All are called from many
-    threads at once, and must each commit before they return."""
+    second half where the first only reads who asks under which limits; `beside` is what a worker
+    owes all these calls each second. All are called from many threads at once, and must each commit
+    before they return."""
 
     admit: Callable[[int], Any]
     settle: Callable[[Any], None]
     reserve: Callable[[int], Any] | None = None
+    beside: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,28 @@ def turns_per_s(admit: Callable[[int], Any], calls: Calls, threads: int, seconds
     def turn() -> None:
         calls.settle(admit(next(numbers)))
 
-    return _per_s([turn] * threads, seconds)
+    with _each_second(calls.beside):
+        return _per_s([turn] * threads, seconds)
+
+
+@contextmanager
+def _each_second(work: Callable[[], None] | None) -> Iterator[None]:
+    """The work of others, done to the end once more when the block ends."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while work and not ended.wait(1):
+            work()
+
+    with ThreadPoolExecutor(1) as pool:
+        repeated = pool.submit(repeat)
+        try:
+            yield
+        finally:
+            ended.set()
+        repeated.result()
+    if work:
+        work()
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def of_usage(bench: Bench) -> Iterator[Figure]:
             "one tenant's page, 30 days, every question", "ms", bars.USAGE_PAGE_MS, page_ms
         )
         kept = usage.keep(dsn, empty_dsn, made)
-        yield Figure("sums of an event in its settlement", "ms", bars.SUMS_MS, kept.sums_ms)
+        yield Figure("adding an event to its sums, in batches", "ms", bars.SUMS_MS, kept.sums_ms)
         yield Figure(
             "adding an event after the last, ratio to the first", "", bars.EVENT_RATIO,
             kept.last_event_ms / kept.first_event_ms, 1.0,

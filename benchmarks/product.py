@@ -33,6 +33,7 @@ from core.identity import access, keys, limits, members, sessions, tenants
 from core.identity.access import Principal, Role
 from core.identity.cookies import SESSION as COOKIE
 from core.identity.tables import User
+from core.metering import rollups
 from core.quota import gate, standing
 from core.quota.costs import Cost
 from core.quota.gate import Ask, OpenCall
@@ -150,7 +151,7 @@ def product_callables(dsn: str) -> Calls:
     def settle(call: OpenCall) -> None:
         gate.close(gate.settlement(call, cost, outcome="ok", gave_output=True, latency_ms=1))
 
-    return Calls(admit, settle, reserve)
+    return Calls(admit, settle, reserve, rollups.add_pending)
 
 
 def count_round_trips(setup: Setup) -> RoundTrips:

@@ -66,8 +66,8 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What settlement pays: milliseconds for the sums of one event, and for an event itself, in an
-    empty month of a database with few events and after the last of many."""
+    """Milliseconds for the sums of one event, and for an event itself in its settlement, in an empty
+    month of a database with few events and after the last of many."""
 
     sums_ms: float
     first_event_ms: float
@@ -118,13 +118,9 @@ def year_p95_ms(who: Actor, last: date, repeats: int) -> float:
 
 def keep(dsn: str, empty_dsn: str, made: Made) -> Kept:
     """Add events as settlement does, one statement each."""
-    pairs = [
-        (_statement_ms(empty_dsn, _ADD_EVENT, made.tenant_id),
-         _statement_ms(dsn, _ADD_EVENT, made.tenant_id))
-        for _ in range(3)
-    ]  # fmt: skip
+    pairs = [(_add_ms(empty_dsn, made.tenant_id), _add_ms(dsn, made.tenant_id)) for _ in range(3)]
     return Kept(
-        sums_ms=_statement_ms(dsn, _ADD_TO_SUMS, made.tenant_id),
+        sums_ms=_sums_ms(dsn, made.tenant_id),
         first_event_ms=median([first for first, _ in pairs]),
         last_event_ms=median([last for _, last in pairs]),
     )
@@ -160,13 +156,13 @@ def _on_raw_events() -> Iterator[None]:
         sources.pick, sources.people = picked, by_people
 
 
-# As the owner of the verbs runs them within a settlement.
-_ADD_TO_SUMS = """
-with one as materialized (select e from app.usage_events e
-  where e.tenant_id = %(tenant)s order by e.occurred_at desc offset %(n)s limit 1)
-select verbs.add_to_day(one.e, 1, 0) from one
+# As the job runs it each second, over this many events of a tenant.
+_BATCH_EVENTS = 50
+_QUEUE = """
+insert into app.usage_pending select tenant_id, event_id, occurred_at from app.usage_events
+  where tenant_id = %(tenant)s order by occurred_at desc offset %(n)s limit %(batch)s
 """
-_READ_EVENT = _ADD_TO_SUMS.replace("verbs.add_to_day(one.e, 1, 0)", "(one.e).event_id")
+_SUM = "select verbs.sum_usage(%(tenant)s, %(batch)s, true)"
 _ADD_EVENT = """
 insert into app.usage_events(tenant_id, occurred_at, kind, call_id, user_id, tenant_label_id,
   user_label_id, source, purpose, provider, model_requested, model_served, price_id, prompt_tokens,
@@ -177,20 +173,34 @@ values (%(tenant)s, now(), 'call', gen_random_uuid(), %(tenant)s, %(tenant)s, %(
 """
 
 
-def _statement_ms(dsn: str, statement: str, tenant_id: UUID) -> float:
-    """The median of one statement, less (for the sums) what reading the event takes."""
-    times, reads = [], []
+def _sums_ms(dsn: str, tenant_id: UUID) -> float:
+    """What adding one event to the sums takes, of a batch: the median."""
+    times = []
+    with _as_settlement(dsn) as connection:
+        connection.execute("set search_path = app, verbs")
+        for n in range(20):
+            asked = {"tenant": tenant_id, "n": n * _BATCH_EVENTS, "batch": _BATCH_EVENTS}
+            connection.execute(_QUEUE, asked)
+            started = time.perf_counter()
+            connection.execute(_SUM, asked)
+            times.append((time.perf_counter() - started) * 1000 / _BATCH_EVENTS)
+    return median(times)
+
+
+def _add_ms(dsn: str, tenant_id: UUID) -> float:
+    """What one event takes in a settlement, without its commit: the median."""
+    times = []
+    with _as_settlement(dsn) as connection:
+        for n in range(500):
+            started = time.perf_counter()
+            connection.execute(_ADD_EVENT, {"tenant": tenant_id, "n": n % 50})
+            times.append((time.perf_counter() - started) * 1000)
+    return median(times)
+
+
+@contextmanager
+def _as_settlement(dsn: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute("set synchronous_commit = off")  # the settlement's commit is one for all
-        connection.execute("set search_path = app, verbs")
-        for n in range(500):
-            asked = {"tenant": tenant_id, "n": n % 50}
-            started = time.perf_counter()
-            connection.execute(statement.encode(), asked)
-            times.append((time.perf_counter() - started) * 1000)
-            if statement is _ADD_TO_SUMS:
-                started = time.perf_counter()
-                connection.execute(_READ_EVENT.encode(), asked)
-                reads.append((time.perf_counter() - started) * 1000)
-    return median(times) - (median(reads) if reads else 0)
+        yield connection

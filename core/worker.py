@@ -30,12 +30,12 @@ from core.finance.bills import nightly
 from core.identity import audit, leftovers
 from core.identity.access import Actor, require_operator
 from core.jobs import Queue
-from core.metering import partitions
+from core.metering import partitions, rollups
 from core.settings import Settings, SettingsRefused
 
 ROOMS_WITH_JOBS = (
-    invariants, leftovers, sync_job, partitions, ledger, offers, customers, checkout, topups, refunds,
-    inbox, reconcile, meters, postpaid, recover, rules, nightly,
+    invariants, leftovers, sync_job, partitions, rollups, ledger, offers, customers, checkout, topups,
+    refunds, inbox, reconcile, meters, postpaid, recover, rules, nightly,
     stored_files,
 )  # fmt: skip
 

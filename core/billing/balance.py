@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from core import errors
 from core.identity.access import Principal, Role, require
+from core.metering import rollups
 
 EXPIRING_DAYS = 30
 PACE_DAYS = 14
@@ -151,9 +152,10 @@ _DAY_US = 86_400_000_000
 
 
 def read(session: Session, who: Principal) -> Balance:
-    """The balance now, in two statements. Raises errors.Forbidden for members, errors.NotFound
+    """The balance now, in three statements. Raises errors.Forbidden for members, errors.NotFound
     where there is no account."""
     require(who, Role.ADMIN, Role.FINANCE)
+    rollups.flush(session, who.tenant_id)
     row = session.execute(text(_BALANCE), {"pace_days": PACE_DAYS}).mappings().one_or_none()
     if row is None:
         raise errors.NotFound("There is no such account.")

@@ -41,7 +41,6 @@ begin
   s.billed_nusd := case when p_bills
     then ceil(l.cost_usd * (1 + c.markup) * 1000000000)::bigint - booked.billed_nusd else 0 end;
   e := event_of(c, s, 'adjustment');
-  perform add_to_day(e, 0, 0);
   perform lock_counter(c.tenant_id, c.user_id, 'user', c.period);  -- made where a month has none yet
   if c.api_key_id is not null then
     perform lock_counter(c.tenant_id, c.api_key_id, 'key', c.period);
@@ -107,7 +106,6 @@ begin
   s.latency_ms := 0;
   s.generation_id := l.generation_id;
   e := event_of(c, s, 'call');
-  perform add_to_day(e, 1, 1);
   return c;
 end $$;
 

@@ -222,7 +222,8 @@ from (select count(*) as open_calls, coalesce(sum(c.hold_nusd), 0)::bigint as he
     from {_ESTIMATES}) as estimated
 """  # noqa: S608 - our own text
 
-# Both kinds of daily sums as they are stored and as the events say; whoever is null is the sum of all.
+# Both kinds of daily sums as they are stored and as the events say that are not pending; whoever is null
+# is the sum of all.
 _ADDED = [
     "prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens",
     "list_nusd", "billed_nusd",
@@ -235,8 +236,10 @@ with people as (
   select greatest((occurred_at at time zone :zone)::date, :first) as day, user_id,
     model_served as model, source, count(*) filter (where kind = 'call') as requests,
     count(*) filter (where kind = 'call' and outcome in ('error', 'timeout')) as errors, {_EVENTS}
-  from app.usage_events
+  from app.usage_events e
   where tenant_id = :tenant and occurred_at >= :begins and occurred_at < :ends
+    and not exists (select from app.usage_pending p
+      where p.tenant_id = e.tenant_id and p.event_id = e.event_id)
   group by 1, 2, 3, 4),
 counted as (
   select day, user_id, {_COLUMNS} from people union all

@@ -17,6 +17,7 @@ from core.finance.closing import Closed
 from core.finance.tables import Closing, ExportFile
 from core.identity import access, zones
 from core.identity.access import Actor, Principal, require_operator
+from core.metering import rollups
 from core.periods import following_month, month_of
 
 
@@ -81,6 +82,7 @@ def of_tenant(session: Session, who: Actor, tenant_id: UUID) -> tuple[Month, ...
     calendar = zones.calendar_of(session, tenant_id)
     now = session.execute(text("select clock_timestamp()")).scalar_one()
     asked = {"tenant": tenant_id}
+    rollups.flush(session, tenant_id)
     used = {row.month: row for row in session.execute(text(_USED), asked)}
     late = {row.month: row for row in session.execute(text(_LATE), asked)}
     in_order = select(Closing).where(Closing.tenant_id == tenant_id).order_by(Closing.closed_at)
@@ -102,6 +104,7 @@ def of_all(session: Session, who: Actor, month: date) -> tuple[OfTenant, ...]:
     Raises errors.Forbidden.
     """
     require_operator(who)
+    rollups.flush(session)
     begun = checks.first_months(session)
     asked = {"month": month, "last": month_of(month).last}
     return tuple(

@@ -21,6 +21,7 @@ from core.identity import zones
 from core.identity.access import Actor, require_operator
 from core.identity.tables import Tenant
 from core.identity.zones import Calendar
+from core.metering import rollups
 from core.periods import following_month, month_of
 
 MONTHS_MAX = 60
@@ -118,6 +119,7 @@ def revenue(
     """
     require_operator(who)
     _check(first_month, last_month)
+    rollups.flush(session)
     begun = checks.first_months(session)
     names = {
         row.tenant_id: row.name for row in session.scalars(select(Tenant).order_by(Tenant.name))

@@ -41,46 +41,81 @@ language sql security definer set search_path = app, verbs, pg_temp as $$
     returning *;
 $$;
 
--- Adds one event (or a correction) to the sums of the tenant's own day and to its conversation's. One
--- statement after the other, so that two settlements take the rows in the same order.
-create function add_to_day(e usage_events, p_requests int, p_errors int) returns void
-language plpgsql set search_path = app, verbs, pg_temp as $$
-declare on_day date := day_of(e.tenant_id, e.occurred_at);
+-- Adds pending events to the sums of their tenants' days and conversations, each event once: it leaves
+-- the queue in the transaction that adds it. Returns how many those were, at most `p_events_max`. One
+-- transaction at a time sums a tenant: where another does, this one waits, or leaves the tenant to it.
+create function sum_usage(p_tenant uuid, p_events_max int, p_waits boolean) returns int
+language plpgsql security definer set search_path = app, verbs, pg_temp as $$
+declare of_tenant uuid := acting_tenant(p_tenant); one uuid; ours uuid[] := '{}'; summed int;
 begin
-  insert into usage_daily as d
-    values (e.tenant_id, on_day, e.user_id, e.model_served, e.source, p_requests, p_errors,
-      e.prompt_tokens, e.cached_tokens, e.cache_write_tokens, e.completion_tokens, e.reasoning_tokens,
-      e.list_nusd, e.billed_nusd)
-  on conflict (tenant_id, day, user_id, model, source) do update set
-    requests = d.requests + excluded.requests, errors = d.errors + excluded.errors,
-    prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
-    cached_tokens = d.cached_tokens + excluded.cached_tokens,
-    cache_write_tokens = d.cache_write_tokens + excluded.cache_write_tokens,
-    completion_tokens = d.completion_tokens + excluded.completion_tokens,
-    reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
-    list_nusd = d.list_nusd + excluded.list_nusd, billed_nusd = d.billed_nusd + excluded.billed_nusd;
-  insert into usage_daily_models as d
-    values (e.tenant_id, on_day, e.model_served, e.source, p_requests, p_errors,
-      e.prompt_tokens, e.cached_tokens, e.cache_write_tokens, e.completion_tokens, e.reasoning_tokens,
-      e.list_nusd, e.billed_nusd)
-  on conflict (tenant_id, day, model, source) do update set
-    requests = d.requests + excluded.requests, errors = d.errors + excluded.errors,
-    prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
-    cached_tokens = d.cached_tokens + excluded.cached_tokens,
-    cache_write_tokens = d.cache_write_tokens + excluded.cache_write_tokens,
-    completion_tokens = d.completion_tokens + excluded.completion_tokens,
-    reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
-    list_nusd = d.list_nusd + excluded.list_nusd, billed_nusd = d.billed_nusd + excluded.billed_nusd;
-  if e.conversation_id is not null then
-    insert into usage_conversations as c
-      values (e.tenant_id, e.conversation_id, e.user_id, e.model_served, p_requests,
-        e.prompt_tokens + e.completion_tokens, e.list_nusd, e.billed_nusd, e.occurred_at, e.occurred_at)
-    on conflict (tenant_id, conversation_id) do update set
-      model = case when excluded.last_at >= c.last_at then excluded.model else c.model end,
-      requests = c.requests + excluded.requests, tokens = c.tokens + excluded.tokens,
-      list_nusd = c.list_nusd + excluded.list_nusd, billed_nusd = c.billed_nusd + excluded.billed_nusd,
-      first_at = least(c.first_at, excluded.first_at), last_at = greatest(c.last_at, excluded.last_at);
-  end if;
+  if of_tenant is null and caller() = 'app_rw' then return 0; end if;
+  for one in select distinct tenant_id from usage_pending
+      where of_tenant is null or tenant_id = of_tenant order by 1 limit 500 loop
+    if p_waits then
+      perform pg_advisory_xact_lock(hashtextextended(one::text, 7031));
+    elsif not pg_try_advisory_xact_lock(hashtextextended(one::text, 7031)) then
+      continue;
+    end if;
+    ours := ours || one;
+  end loop;
+  if cardinality(ours) = 0 then return 0; end if;
+  with taken as (
+      delete from usage_pending where (tenant_id, event_id) in (
+        select tenant_id, event_id from usage_pending where tenant_id = any(ours)
+        order by tenant_id, event_id limit p_events_max)
+      returning *),
+    events as materialized (
+      select e.*, day_of(e.tenant_id, e.occurred_at) as day,
+        (e.kind = 'call')::int as request,
+        (e.kind = 'call' and e.outcome in ('error', 'timeout'))::int as error
+      from taken t
+      cross join lateral (select * from usage_events u where u.tenant_id = t.tenant_id
+        and u.occurred_at = t.occurred_at and u.event_id = t.event_id offset 0) e),
+    days as materialized (
+      select tenant_id, day, user_id, model_served as model, source, sum(request) as requests,
+        sum(error) as errors, sum(prompt_tokens) as prompt_tokens, sum(cached_tokens) as cached_tokens,
+        sum(cache_write_tokens) as cache_write_tokens, sum(completion_tokens) as completion_tokens,
+        sum(reasoning_tokens) as reasoning_tokens, sum(list_nusd) as list_nusd,
+        sum(billed_nusd) as billed_nusd
+      from events group by 1, 2, 3, 4, 5),
+    by_person as (
+      insert into usage_daily as d select * from days
+      on conflict (tenant_id, day, user_id, model, source) do update set
+        requests = d.requests + excluded.requests, errors = d.errors + excluded.errors,
+        prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
+        cached_tokens = d.cached_tokens + excluded.cached_tokens,
+        cache_write_tokens = d.cache_write_tokens + excluded.cache_write_tokens,
+        completion_tokens = d.completion_tokens + excluded.completion_tokens,
+        reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
+        list_nusd = d.list_nusd + excluded.list_nusd, billed_nusd = d.billed_nusd + excluded.billed_nusd),
+    by_model as (
+      insert into usage_daily_models as d
+        select tenant_id, day, model, source, sum(requests), sum(errors), sum(prompt_tokens),
+          sum(cached_tokens), sum(cache_write_tokens), sum(completion_tokens), sum(reasoning_tokens),
+          sum(list_nusd), sum(billed_nusd)
+        from days group by 1, 2, 3, 4
+      on conflict (tenant_id, day, model, source) do update set
+        requests = d.requests + excluded.requests, errors = d.errors + excluded.errors,
+        prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
+        cached_tokens = d.cached_tokens + excluded.cached_tokens,
+        cache_write_tokens = d.cache_write_tokens + excluded.cache_write_tokens,
+        completion_tokens = d.completion_tokens + excluded.completion_tokens,
+        reasoning_tokens = d.reasoning_tokens + excluded.reasoning_tokens,
+        list_nusd = d.list_nusd + excluded.list_nusd, billed_nusd = d.billed_nusd + excluded.billed_nusd),
+    by_conversation as (
+      insert into usage_conversations as c
+        select tenant_id, conversation_id, (array_agg(user_id))[1],
+          (array_agg(model_served order by occurred_at desc, event_id desc))[1], sum(request),
+          sum(prompt_tokens + completion_tokens), sum(list_nusd), sum(billed_nusd), min(occurred_at),
+          max(occurred_at)
+        from events where conversation_id is not null group by 1, 2
+      on conflict (tenant_id, conversation_id) do update set
+        model = case when excluded.last_at >= c.last_at then excluded.model else c.model end,
+        requests = c.requests + excluded.requests, tokens = c.tokens + excluded.tokens,
+        list_nusd = c.list_nusd + excluded.list_nusd, billed_nusd = c.billed_nusd + excluded.billed_nusd,
+        first_at = least(c.first_at, excluded.first_at), last_at = greatest(c.last_at, excluded.last_at))
+    select count(*) into summed from taken;
+  return summed;
 end $$;
 
 -- One closing of a month at a time, and no correction of the month meanwhile. Taken before any row.
@@ -99,5 +134,5 @@ begin
     and c.reopened_at is null);
 end $$;
 
-grant execute on function beat, ask_stop to app_rw, app_jobs;
+grant execute on function beat, ask_stop, sum_usage to app_rw, app_jobs;
 grant execute on function take_lease to app_jobs;

@@ -33,6 +33,19 @@ from app.usage_events
 group by tenant_id, call_id
 having least(sum(list_nusd), sum(billed_nusd), sum(prompt_tokens), sum(completion_tokens)) < 0;
 
+-- name: usage_pending
+-- Sums are made each second.
+select format('event %s waits for its sums since %s', p.event_id, e.recorded_at)
+from app.usage_pending p
+join app.usage_events e on e.tenant_id = p.tenant_id and e.occurred_at = p.occurred_at
+  and e.event_id = p.event_id
+where e.recorded_at < clock_timestamp() - interval '120 s'
+union all
+select format('event %s waits for its sums and does not exist', p.event_id)
+from app.usage_pending p
+where not exists (select from app.usage_events e where e.tenant_id = p.tenant_id
+  and e.occurred_at = p.occurred_at and e.event_id = p.event_id);
+
 -- name: usage_daily nightly
 with events as (
   select e.tenant_id, greatest((e.occurred_at at time zone s.time_zone)::date, s.starts_on) as day,
@@ -47,6 +60,8 @@ with events as (
   from app.usage_events e
   join verbs.zone_spans() s on s.tenant_id = e.tenant_id and e.occurred_at >= s.starts_at
     and e.occurred_at < s.ends_at
+  where not exists (select from app.usage_pending p
+    where p.tenant_id = e.tenant_id and p.event_id = e.event_id)
   group by 1, 2, 3, 4, 5)
 select format('tenant %s day %s person %s model %s source %s: %s requests billed %s, events say %s billed %s',
   coalesce(d.tenant_id, e.tenant_id), coalesce(d.day, e.day), coalesce(d.user_id, e.user_id),
@@ -90,7 +105,10 @@ full join (
   select tenant_id, conversation_id, count(*) filter (where kind = 'call') as requests,
     sum(prompt_tokens + completion_tokens) as tokens, sum(list_nusd) as list_nusd,
     sum(billed_nusd) as billed_nusd, min(occurred_at) as first_at, max(occurred_at) as last_at
-  from app.usage_events where conversation_id is not null group by 1, 2) e
+  from app.usage_events u where conversation_id is not null
+    and not exists (select from app.usage_pending p
+      where p.tenant_id = u.tenant_id and p.event_id = u.event_id)
+  group by 1, 2) e
   on e.tenant_id = c.tenant_id and e.conversation_id = c.conversation_id
 where c.tenant_id is null or e.tenant_id is null
   or (c.requests, c.tokens, c.list_nusd, c.billed_nusd, c.first_at, c.last_at)

@@ -172,8 +172,17 @@ class UsageEvent(Base):
     )
 
 
+class UsagePending(Base):
+    """An event that is not in the sums yet; it leaves when it is added to them."""
+
+    __tablename__ = "usage_pending"
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id), primary_key=True)
+    event_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    occurred_at: Mapped[datetime]
+
+
 class UsageDay(Base):
-    """Sums of a tenant's own day by person, model and source. Kept by settlement, rebuildable."""
+    """Sums of a tenant's own day by person, model and source. A second behind, rebuildable."""
 
     __tablename__ = "usage_daily"
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True)

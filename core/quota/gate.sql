@@ -272,6 +272,8 @@ begin
       s.provider_cost_usd, s.list_nusd, s.billed_nusd, s.cost_source, s.outcome, s.latency_ms,
       s.first_token_ms, s.generation_id)
     returning * into e;
+  insert into usage_pending(tenant_id, event_id, occurred_at)
+    values (e.tenant_id, e.event_id, e.occurred_at);
   return e;
 end $$;
 
@@ -321,7 +323,6 @@ begin
   s.kept_nusd := case when s.needs_lookup then coalesce(s.kept_nusd, 0) else 0 end;
   s.kept_tokens := case when s.needs_lookup then coalesce(s.kept_tokens, 0) else 0 end;
   e := event_of(c, s, 'call');
-  perform add_to_day(e, 1, (s.outcome in ('error', 'timeout'))::int);
   perform count_use(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd,
     c.tokens_held - s.kept_tokens, c.hold_nusd - s.kept_nusd, case when s.gave_output then 0 else -1 end);
   perform capture(s.tenant_id, s.call_id, c.hold_nusd - s.kept_nusd, s.billed_nusd, s.actor);
@@ -370,7 +371,6 @@ begin
   s.generation_id := coalesce(s.generation_id, had.generation_id);
   s.model_served := had.model_served;  -- counted where the call was
   e := event_of(c, s, 'adjustment');
-  perform add_to_day(e, 0, 0);
   perform end_lookup(c, s.prompt_tokens + s.completion_tokens, s.billed_nusd);
   perform adjust(s.tenant_id, s.call_id, s.billed_nusd, 'adjust:' || s.call_id, s.actor,
     'true cost of the call');

@@ -15,7 +15,7 @@ from core.money import NANO_PER_USD
 from core.quota import gate, standing
 from core.quota.gate import Ask
 from tests.analytics.using import cost_of, use
-from tests.factories import TESTS, Place, make_model, make_place
+from tests.factories import TESTS, Place, make_model, make_place, sum_up
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -40,6 +40,7 @@ def _talk(place: Place, model: str, conversation_id: UUID, usd: str) -> None:
             generation_id=f"gen-{call.call_id}",
         )
     )  # fmt: skip
+    sum_up()
 
 
 def test_a_conversation_above_ten_dollars_is_told_once_to_the_admins() -> None:

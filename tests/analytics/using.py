@@ -15,7 +15,7 @@ from core.identity.access import Principal, Role
 from core.quota import gate, standing
 from core.quota.costs import Cost
 from core.quota.gate import Ask, OpenCall
-from tests.factories import TESTS, Place
+from tests.factories import TESTS, Place, sum_up
 
 
 def cost_of(usd: str, *, prompt: int = 100, answer: int = 50, lookup: bool = False) -> Cost:
@@ -62,12 +62,14 @@ def use(
             latency_ms=latency_ms, first_token_ms=first_token_ms, generation_id=f"gen-{call.call_id}",
         )
     )  # fmt: skip
+    sum_up()
     return call
 
 
 def correct(call: OpenCall, usd: str) -> None:
     """Book the true cost of a call that was settled by estimate."""
     gate.correct(gate.settlement(call, cost_of(usd), outcome="ok", gave_output=True, latency_ms=0))
+    sum_up()
 
 
 def colleague(place: Place, role: Role = Role.MEMBER, name: str = "Grace") -> Principal:

@@ -65,6 +65,7 @@ _METERED = (
     f" due_at) values ({_TENANT}, now() - interval '26 h', 1, 5, 0, 0, {{attempts}}, {{due}})"
 )
 _ADJUSTED = "kind = 'adjustment', adjusts_call_id = call_id"
+_PENDING = "insert into app.usage_pending select tenant_id, event_id, occurred_at from app.usage_events"
 _NEXT_MONTH = "to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM')"
 
 # (the invariant, the fault)
@@ -119,6 +120,9 @@ FAULTS = [
     ),
     ("usage_negative", f"update app.usage_events set list_nusd = -1 where event_id = {_ONE}"),
     ("usage_daily", "update app.usage_daily set requests = requests + 1"),
+    ("usage_daily", f"{_PENDING} where occurred_at < now() - interval '1 day' limit 1"),
+    ("usage_pending", f"{_PENDING} where recorded_at < now() - interval '1 day' limit 1"),
+    ("usage_pending", "insert into app.usage_pending select tenant_id, 0, now() from app.tenants"),
     ("usage_daily", "delete from app.usage_daily"),
     ("usage_daily", "update app.usage_daily set reasoning_tokens = reasoning_tokens + 1"),
     ("usage_daily_models", "update app.usage_daily_models set billed_nusd = billed_nusd + 1"),

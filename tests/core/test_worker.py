@@ -25,7 +25,7 @@ def test_the_jobs_of_every_room_are_registered() -> None:
         "alerts.look", "catalog.sync", "chat.reap", "chat.reconcile", "finance.provider_bill",
         "finance.build_file", "finance.sweep_files",
         "identity.leftovers", "invariants", "invariants.whole",
-        "jobs.forget", "jobs.rescue", "metering.partitions",
+        "jobs.forget", "jobs.rescue", "metering.partitions", "metering.sums",
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from core import db, invariants
 from core.metering import rollups
 from core.quota import gate
-from tests.factories import TESTS, Place, make_model, make_place
+from tests.factories import TESTS, Place, make_model, make_place, sum_up
 from tests.quota.test_gate import close, cost, open_call
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -32,10 +32,13 @@ def a_used_place(**terms: str) -> Place:
             model_served=second,
         )
     )  # fmt: skip
+    sum_up()
     return place
 
 
 def sums(tenant_id: UUID) -> list[tuple[object, ...]]:
+    """The sums, once nothing is pending."""
+    sum_up()
     with db.transaction(TESTS) as session:
         rows = session.execute(
             text("select * from app.usage_daily where tenant_id = :t order by model, day"),

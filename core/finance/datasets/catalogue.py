@@ -24,6 +24,7 @@ from core.identity.access import (
     require_finance,
     require_operator,
 )
+from core.metering import rollups
 from core.periods import Period
 
 
@@ -33,11 +34,12 @@ class _Export:
     query: Callable[[Scope], Query]
     allow: Callable[[Actor | None, UUID], None] = require_finance
     in_utc: bool = False
+    of_sums: bool = False
 
 
 _EXPORTS: Mapping[str, _Export] = {
     "usage": _Export(usage.FIELDS, usage.query),
-    "daily": _Export(daily.FIELDS, daily.query),
+    "daily": _Export(daily.FIELDS, daily.query, of_sums=True),
     "statement": _Export(statement.FIELDS, statement.query),
     "chargeback": _Export(chargeback.FIELDS, chargeback.query),
     "focus": _Export(focus.FIELDS, focus.query, in_utc=True),
@@ -65,6 +67,8 @@ def dataset(
         export.allow(who, tenant_id)
         calendars = {tenant_id: zones.calendar_of(session, tenant_id)}
     scope.check(period)
+    if export.of_sums:
+        rollups.flush(session, tenant_id)
     asked = Scope(period, tenant_id, calendars, for_operators=not isinstance(who, Principal))
     return Dataset(
         kind, columns_of(kind, for_operators=asked.for_operators), export.query(asked),
