@@ -65,7 +65,9 @@ _METERED = (
     f" due_at) values ({_TENANT}, now() - interval '26 h', 1, 5, 0, 0, {{attempts}}, {{due}})"
 )
 _ADJUSTED = "kind = 'adjustment', adjusts_call_id = call_id"
-_PENDING = "insert into app.usage_pending select tenant_id, event_id, occurred_at from app.usage_events"
+_PENDING = (
+    "insert into app.usage_pending select tenant_id, event_id, occurred_at from app.usage_events"
+)
 _NEXT_MONTH = "to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM')"
 
 # (the invariant, the fault)

@@ -96,7 +96,9 @@ def test_a_correction_waits_for_its_sums_too() -> None:
     sum_up()
     with db.transaction(TESTS) as session:
         row = session.execute(
-            text("select sum(requests), sum(billed_nusd) from app.usage_daily where tenant_id = :t"),
+            text(
+                "select sum(requests), sum(billed_nusd) from app.usage_daily where tenant_id = :t"
+            ),
             {"t": place.tenant_id},
         ).one()
     assert tuple(row) == (1, 3_000_000)
@@ -125,9 +127,9 @@ def test_many_that_add_while_calls_settle_add_each_event_once() -> None:
 
 def test_who_dies_while_adding_leaves_everything_to_the_next() -> None:
     place = used(2)
-    with pytest.raises(ZeroDivisionError), db.transaction(TESTS) as session:
+    with held_open() as session:
         assert rollups.flush(session, place.tenant_id) == 2
-        raise ZeroDivisionError
+        session.rollback()
     assert (requests(place.tenant_id), pending(place.tenant_id)) == (0, 2)
     rollups.add_pending()
     assert (requests(place.tenant_id), pending(place.tenant_id)) == (2, 0)

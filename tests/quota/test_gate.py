@@ -20,7 +20,7 @@ from core.quota import gate, standing
 from core.quota.costs import Cost
 from core.quota.gate import Ask, OpenCall, Receipt
 from core.quota.tables import Counter as CounterRow
-from tests.factories import TESTS, Place, make_model, make_place
+from tests.factories import TESTS, Place, make_model, make_place, sum_up
 
 pytestmark = pytest.mark.usefixtures("database")
 OFFERED = frozenset({"openrouter"})
@@ -325,6 +325,7 @@ def test_the_truth_is_booked_once_as_an_adjustment(truth: str, posted: int) -> N
         receipt = gate.correct(true_settlement)
         assert receipt.final is True
     assert wallet(place).posted_nusd == posted
+    sum_up()
     with db.transaction(TESTS) as session:
         events = session.scalars(
             select(UsageEvent)
