@@ -176,7 +176,7 @@ class UsagePending(Base):
     """An event that is not in the sums yet; it leaves when it is added to them."""
 
     __tablename__ = "usage_pending"
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey(Tenant.tenant_id), primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
     event_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     occurred_at: Mapped[datetime]
 
