@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("database")
 # Functions the web role may execute as their owner. Adding one needs a reason, and a line here.
 DEFINERS = {
     # the gate and the life of a call: each binds its tenant itself
-    "admit", "ask_stop", "beat", "correct", "resolve", "settle",
+    "admit", "ask_stop", "beat", "correct", "resolve", "settle", "sum_usage",
     # sign-in, sessions and keys: found by a hash nobody can guess, or bound to the person asking
     "append_audit", "begin_sign_in", "change_password", "choose_tenant", "end_session",
     "end_sessions_of", "end_sign_in", "issue_key", "issue_ticket", "members", "redeem_ticket",
