@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from core import db, jobs
 from core.db import System
+from core.jobs import Queue
 
 _BATCH_EVENTS = 5_000
 
@@ -75,7 +76,7 @@ def flush(session: Session, tenant_id: UUID | None = None) -> int:
     return total
 
 
-@jobs.periodic("* * * * * *", "metering.sums")
+@jobs.periodic("* * * * * *", "metering.sums", Queue.MONEY)
 def add_pending() -> None:
     """Add to the sums what is pending, a batch in each transaction."""
     added = _BATCH_EVENTS
