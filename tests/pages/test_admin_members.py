@@ -83,11 +83,15 @@ def _invited(admin: Principal, email: str, role: Role = Role.MEMBER) -> str:
 
 
 @pytest.fixture(params=["admin", "operator"])
-def team(request: pytest.FixtureRequest, person: Make) -> tuple[Principal | Operator, Principal]:
-    """Whoever acts, and another admin of the tenant they act on."""
-    admin = person(Role.ADMIN).principal
-    colleague = person(Role.ADMIN, tenant_id=admin.tenant_id).principal
-    return (admin if request.param == "admin" else an_operator().operator), colleague
+def team(
+    request: pytest.FixtureRequest, person: Make, cookie: Callable[[str | None], None]
+) -> tuple[Principal | Operator, Principal]:
+    """Whoever acts, signed in, and another admin of the tenant they act on."""
+    admin = person(Role.ADMIN)
+    colleague = person(Role.ADMIN, tenant_id=admin.principal.tenant_id).principal
+    acting = admin if request.param == "admin" else an_operator()
+    cookie(acting.browser.token)
+    return (admin.principal if acting is admin else acting.operator), colleague
 
 
 Team = tuple[Principal | Operator, Principal]
