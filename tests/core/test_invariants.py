@@ -437,4 +437,10 @@ def test_what_goes_through_all_of_history_waits_for_the_night() -> None:
 
 
 # They read few rows by index: of sales, and of what is looked up.
-_BY_INDEX = {"order_fulfilled", "fulfilment_lots", "payment_clawed_back", "lookup_call"}
+_BY_INDEX = {
+    "usage_pending",
+    "order_fulfilled",
+    "fulfilment_lots",
+    "payment_clawed_back",
+    "lookup_call",
+}
