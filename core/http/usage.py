@@ -6,8 +6,9 @@ admin's or finance person's the tenant's. Amounts are exact USD as text; days ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,7 @@ from core.identity.access import Principal, Scope, require_scope
 from core.identity.limits import LimitName
 from core.identity.zones import Calendar
 from core.money import exact
+from core.periods import Period, month_of
 from core.quota import standing
 
 _LIMIT, _AFTER, _ORDER = "limit", "after", "order"
@@ -115,18 +117,40 @@ def _read(
 
 def _usage(asked: _Asked) -> Answer:
     group, grain = parameters.read_view(asked.given)
-    limit = asked.limit(1_000, _STEPS_MAX)
-    steps = figures.series(asked.session, asked.who, asked.selection, grain, group)
-    rows = sorted((_step(row, grain) for row in _records(steps)), key=_place)
-    if (word := asked.single(_AFTER)) is not None:
-        place = tuple(cursors.unpack(word, str, str))
-        rows = [row for row in rows if _place(row) > place]
+    limit, word = asked.limit(1_000, _STEPS_MAX), asked.single(_AFTER)
+    bucket, part = ("", "") if word is None else map(str, cursors.unpack(word, str, str))
+    rows: list[Answer] = []
+    for piece in _pieces(asked.selection.period, grain, bucket):
+        selection = replace(asked.selection, period=piece)
+        steps = figures.series(asked.session, asked.who, selection, grain, group)
+        found = sorted((_step(row, grain) for row in _records(steps)), key=_place)
+        rows += [row for row in found if _place(row) > (bucket, part)]
+        if len(rows) > limit:
+            break
     return {
         **_head("usage", asked),
         "group_by": group, "rollup": grain, "data": rows[:limit],
         "totals": _sums(figures.totals(asked.session, asked.who, asked.selection)),
         "next": cursors.pack(*_place(rows[limit - 1])) if len(rows) > limit else None,
     }  # fmt: skip
+
+
+def _pieces(period: Period, grain: Grain, bucket: str) -> Iterator[Period]:
+    """The period from the step `bucket` on ('' from its beginning), in pieces that end with a step, so
+    that a page reads about what it shows. Raises BadInput for hours of a long period or no such step."""
+    parameters.require_grain(period, grain)
+    try:
+        first = max(period.first, date.fromisoformat(bucket[:10])) if bucket else period.first
+    except ValueError:
+        raise cursors.refused() from None
+    while first <= period.last:
+        ends = month_of(first).last if grain is Grain.MONTH else _fourth_sunday(first)
+        yield Period(first, min(ends, period.last))
+        first = ends + timedelta(days=1)
+
+
+def _fourth_sunday(day: date) -> date:
+    return day + timedelta(days=27 - day.weekday())
 
 
 def _details(asked: _Asked) -> Answer:

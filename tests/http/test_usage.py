@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from http.client import HTTPConnection
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from sqlalchemy.orm import Session
 
 from core import db
 from core.analytics import figures
@@ -125,6 +126,50 @@ def test_pages_of_steps_and_of_events_join_without_gap_or_repeat(
             after = {"after": page["next"]}
         assert joined == whole
         assert len(whole) > 4
+
+
+@pytest.mark.parametrize(
+    ("rollup", "days"), [("hour", 20), ("day", 90), ("week", 90), ("month", 90)]
+)
+def test_a_page_of_steps_reads_from_where_it_goes_on(
+    service: Service, rollup: str, days: int, reads: list[date]
+) -> None:
+    """However many pages there are, the days of the pages before are not read again."""
+    place, model = make_place(role="admin"), make_model()
+    for days_ago in range(0, days, 6):
+        use(place.who, model, days_ago=days_ago)
+    key, today = _key(place.who), datetime.now(UTC).date()
+    asked = {
+        "from": str(today - timedelta(days=days)), "to": str(today), "rollup": rollup,
+        "group_by": "user",
+    }  # fmt: skip
+    whole = told(service, key, "/api/usage", **asked)["data"]
+    joined: list[dict[str, Any]] = []
+    after: dict[str, str] = {}
+    while True:
+        reads.clear()
+        page = told(service, key, "/api/usage", limit=1, **asked, **after)
+        assert not joined or min(reads) >= date.fromisoformat(joined[-1]["bucket"][:10])
+        joined += page["data"]
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert joined == whole
+    assert len(whole) >= 3
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[date]:
+    """The first day of each series that is read meanwhile."""
+    found: list[date] = []
+    series = figures.series
+
+    def reading(session: Session, who: Principal, of: Selection, *view: Any) -> object:
+        found.append(of.period.first)
+        return series(session, who, of, *view)
+
+    monkeypatch.setattr(figures, "series", reading)
+    return found
 
 
 def test_events_come_in_the_order_asked_for(service: Service, team: Team) -> None:
