@@ -30,8 +30,8 @@ from core.http import problems, proxies
 from core.settings import SettingsRefused
 
 _ASK_AGAIN_AFTER_S = 1.0
-_PATIENCE_S = 0.8  # so that a probe is answered within a second, whatever the database does
-_STATEMENT_MS = 700
+_PATIENCE_S = 0.6  # so that a probe is answered within a second, whatever the database does
+_STATEMENT_MS = 500
 # Commits a record to the write-ahead log: fails on a standby, read-only, or with a full disk.
 _WRITE = "select pg_logical_emit_message(true, 'purser', 'ready')"
 

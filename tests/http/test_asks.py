@@ -175,7 +175,7 @@ def test_a_body_that_never_ends_is_given_up(
     monkeypatch.setattr(bodies, "_PATIENCE_S", 0.2)
     address = service.url.removeprefix("http://").split(":")
     with socket.create_connection((address[0], int(address[1])), timeout=10) as slow:
-        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {address[0]}\r\nContent-Length: 99\r\n"
         slow.sendall(f"{head}Authorization: Bearer {client.key}\r\n\r\n{{".encode())
         assert b"400 Bad Request" in slow.recv(4_096)
 
