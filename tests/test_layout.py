@@ -146,6 +146,20 @@ def test_importing_the_core_does_nothing_and_needs_no_streamlit() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
 
 
+def test_a_web_process_starts_without_the_libraries_of_tables_and_charts() -> None:
+    """They take tens of megabytes: whoever draws a table or writes a Parquet file imports them."""
+    code = (
+        "import sys, core.http.process, core.http.routes, core.worker;"
+        " print({'numpy', 'pandas', 'plotly', 'pyarrow', 'xlsxwriter'} & {*sys.modules})"
+    )
+    environment = {"PATH": "/usr/bin", "HOME": "/nonexistent"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
+        env=environment,
+    )  # fmt: skip
+    assert result.stdout.strip() == "set()"
+
+
 def test_markup_is_never_trusted() -> None:
     offenders = [
         file

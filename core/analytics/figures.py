@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 
-import pandas as pd
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -79,15 +78,36 @@ class GroupRow:
     is_rest: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of time, or one part of it, comes to. `bucket` is its first day (also where that
+    lies before the period), or the naive local hour; an hour that the clock goes through twice is one.
+    `group` is the part's value as text, None for what has none and where nothing is grouped by."""
+
+    bucket: date
+    group: str | None
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """The calls of one local hour of the week; Monday is 0."""
+
+    weekday: int
+    hour: int
+    requests: int
+    billed_nusd: int
+
+
+@dataclass(frozen=True, slots=True)
 class Active:
     """How many different people made requests: on `day`, in the 30 days that end with it, and on each
-    day of the period (a frame of `bucket` and `people`, without days that had none)."""
+    day of the period, in order, that had any."""
 
     day: date
     day_people: int
     month_people: int
-    by_day: pd.DataFrame
+    by_day: tuple[tuple[date, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +131,9 @@ def totals_of(session: Session, source: Source) -> Totals:
 
 def series(
     session: Session, who: Actor, selection: Selection, grain: Grain, group: Group | None = None
-) -> pd.DataFrame:
-    """A row for each step and group that has any use, in order: `bucket`, `group`, then the sums.
+) -> tuple[Step, ...]:
+    """Every step, or part of a step, that has any use, in order.
 
-    A bucket is the first day of its step (also where that lies before the period), or the naive local
-    hour; an hour that the clock goes through twice is one. `group` is the value as text, None for
-    those without one and where nothing is grouped by. `list_nusd` is a column for those who see it.
     Raises errors.BadInput for hours of a long period.
     """
     parameters.require_grain(selection.period, grain)
@@ -126,7 +143,7 @@ def series(
         text(f"select {source.bucket(grain)}, {value}, {source.sums} {source.rows}"
              " group by 1, 2 order by 1, 2"), source.bound,
     ).all()  # fmt: skip
-    return _frame(rows, ("bucket", "group"), _summed(source))
+    return tuple(Step(bucket, value, Totals(*sums)) for bucket, value, *sums in rows)
 
 
 def groups(
@@ -153,12 +170,11 @@ def top(rows: Sequence[GroupRow], count: int = 20) -> tuple[GroupRow, ...]:
     return (*rows[:count], GroupRow(None, OTHER, rest, is_rest=True))
 
 
-def hours(session: Session, who: Actor, selection: Selection) -> pd.DataFrame:
-    """Requests and billed nano-USD by `weekday` (Monday is 0) and local `hour`; only those with use."""
+def hours(session: Session, who: Actor, selection: Selection) -> tuple[Hour, ...]:
+    """The hours of the week that have any use, in order."""
     source = sources.events(session, scope_of(who, selection), selection)
     asked = _HOURS.format(hour=source.hour, rows=source.rows)
-    rows = session.execute(text(asked), source.bound).all()
-    return _frame(rows, (), ("weekday", "hour", "requests", "billed_nusd"))
+    return tuple(Hour(*row) for row in session.execute(text(asked), source.bound))
 
 
 def active(session: Session, who: Actor, selection: Selection) -> Active:
@@ -176,8 +192,8 @@ def active(session: Session, who: Actor, selection: Selection) -> Active:
     bound = source.bound | {"month_first": month.first, "month_last": day}
     counted = dict(tuple(row) for row in session.execute(text(asked), bound))
     month_people = counted.pop(None)
-    by_day = [(on, people) for on, people in sorted(counted.items()) if days.first <= on]
-    return Active(day, counted.get(day, 0), month_people, _frame(by_day, ("bucket",), ("people",)))
+    by_day = tuple((on, people) for on, people in sorted(counted.items()) if days.first <= on)
+    return Active(day, counted.get(day, 0), month_people, by_day)
 
 
 def estimates(session: Session, who: Actor, selection: Selection) -> Estimates:
@@ -224,20 +240,6 @@ def _source(
     if by_hour:
         return sources.events(session, scope, selection)
     return sources.pick(session, scope, selection, {group} if group else frozenset())
-
-
-def _summed(source: Source) -> tuple[str, ...]:
-    return SUMS if source.sees_list_cost else SUMS[:-1]
-
-
-def _frame(
-    rows: Sequence[Sequence[object]], keys: Sequence[str], sums: Sequence[str]
-) -> pd.DataFrame:
-    """Rows as a frame: keys as they are, sums as 64-bit integers."""
-    columns = [*keys, *sums]
-    cut = [tuple(row)[: len(columns)] for row in rows]
-    frame = pd.DataFrame(cut, columns=columns, dtype=object)
-    return frame.astype(dict.fromkeys(sums, "int64"))
 
 
 def _part(some: int, whole: int) -> Fraction | None:

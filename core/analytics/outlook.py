@@ -78,8 +78,7 @@ def read(
     month = month_of(today)
     reach = Period(min(month.before.first, today - timedelta(days=_WINDOW_DAYS)), today)
     days = figures.series(session, who, selection.within(reach), Grain.DAY)
-    pairs = zip(days["bucket"], days["billed_nusd"], strict=True)
-    return of_days({day: int(cost) for day, cost in pairs}, today, budget_nusd)
+    return of_days({day.bucket: day.totals.billed_nusd for day in days}, today, budget_nusd)
 
 
 def of_days(cost_nusd: Mapping[date, int], today: date, budget_nusd: int | None = None) -> Outlook:

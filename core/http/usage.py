@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Any
 
-import pandas as pd
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +17,7 @@ from starlette.responses import Response
 from core import db, errors
 from core.analytics import budgets, cursors, details, figures, parameters
 from core.analytics.details import Cursor, EventRow, Key, Order
-from core.analytics.figures import Totals
+from core.analytics.figures import Step, Totals
 from core.analytics.selection import Grain, Group, Selection
 from core.http import keys, problems, work
 from core.identity import zones
@@ -123,7 +121,7 @@ def _usage(asked: _Asked) -> Answer:
     for piece in _pieces(asked.selection.period, grain, bucket):
         selection = replace(asked.selection, period=piece)
         steps = figures.series(asked.session, asked.who, selection, grain, group)
-        found = sorted((_step(row, grain) for row in _records(steps)), key=_place)
+        found = sorted((_step(step, grain) for step in steps), key=_place)
         rows += [row for row in found if _place(row) > (bucket, part)]
         if len(rows) > limit:
             break
@@ -210,18 +208,10 @@ def _head(kind: str, asked: _Asked) -> Answer:
     }  # fmt: skip
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)]
-
-
-def _step(row: dict[str, Any], grain: Grain) -> Answer:
-    bucket = row["bucket"]
-    return {
-        "bucket": bucket.isoformat(timespec="minutes") if grain is Grain.HOUR else str(bucket),
-        "group": _text(row["group"]),
-        **{name: int(row[name]) for name in _COUNTS},
-        "billed_cost_usd": exact(int(row["billed_nusd"])),
-    }
+def _step(step: Step, grain: Grain) -> Answer:
+    begins = step.bucket.isoformat()  # of an hour up to its seconds
+    bucket = begins.removesuffix(":00") if grain is Grain.HOUR else begins
+    return {"bucket": bucket, "group": step.group, **_sums(step.totals)}
 
 
 def _place(row: Answer) -> tuple[str, str]:

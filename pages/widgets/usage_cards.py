@@ -3,7 +3,7 @@ groups of cards are read at the same time, each on cards that are there before."
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable
 from datetime import date
 from fractions import Fraction
 from typing import TypeAlias
@@ -74,8 +74,7 @@ def _rates(sight: Sight) -> None:
 
 
 def _active(sight: Sight, active: Active) -> None:
-    columns = (active.by_day["bucket"], active.by_day["people"])
-    people = {day: int(count) for day, count in zip(*columns, strict=True)}
+    people = dict(active.by_day)
     day = plain(days(Period(active.day, active.day)))
     st.metric(
         "Active users", f"{active.day_people:,} · {active.month_people:,}", border=True,
@@ -122,12 +121,8 @@ def _both(sight: Sight) -> tuple[Totals, Totals]:
 
 
 def _by_day(sight: Sight) -> dict[date, Totals]:
-    frame = cached.read(figures.series, sight.who, sight.selection, Grain.DAY)
-    return dict(zip(frame["bucket"], map(_totals, frame.to_dict("records")), strict=True))
-
-
-def _totals(row: Mapping[Hashable, int]) -> Totals:
-    return Totals(**{name: int(row[name]) for name in Totals.__slots__ if name in row})
+    found = cached.read(figures.series, sight.who, sight.selection, Grain.DAY)
+    return {step.bucket: step.totals for step in found}
 
 
 def _line(

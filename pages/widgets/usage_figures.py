@@ -115,11 +115,7 @@ def _hours(sight: Sight) -> None:
     with usage_chart.card("Calls by weekday and hour", _words(sight)):
         with usage_chart.waiting():
             read = cached.read(figures.hours, sight.who, sight.selection)
-        columns = (read[name] for name in ("weekday", "hour", "requests", "billed_nusd"))
-        cells = {
-            (int(weekday), int(hour)): (int(calls), int(cost))
-            for weekday, hour, calls, cost in zip(*columns, strict=True)
-        }
+        cells = {(of.weekday, of.hour): (of.requests, of.billed_nusd) for of in read}
         figure = hours.heat(cells, dark=sight.dark)
         usage_chart.draw(sight, HOURS, figure, narrow, "Heat map of calls by weekday and hour")
 

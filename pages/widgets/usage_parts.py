@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 
-import pandas as pd
-
 from core.analytics.charts import colors
 from core.analytics.charts.parts import Part, Steps
-from core.analytics.figures import GroupRow
+from core.analytics.figures import GroupRow, Step, Totals
 from core.analytics.parameters import NONE
 from core.analytics.selection import Grain, Group, Selection, Value
 from core.periods import Period, following_month, month_of
@@ -80,17 +78,16 @@ def over_time(
     group: Group,
     rows: Sequence[GroupRow],
     shades: Mapping[str, str],
-    series: pd.DataFrame,
+    series: Sequence[Step],
     steps: Steps,
 ) -> tuple[Part, ...]:
     """Each row of a breakdown with its cost in every step; the last may be all others."""
     own = {key_of(row.value) for row in rows if not row.is_rest}
     sums: dict[tuple[str, date], int] = {}
-    columns = (series["bucket"], series["group"], series["billed_nusd"])
-    for bucket, value, cost in zip(*columns, strict=True):
-        key = key_of(value)
-        place = (key if key in own else REST, bucket)
-        sums[place] = sums.get(place, 0) + int(cost)
+    for step in series:
+        key = key_of(step.group)
+        place = (key if key in own else REST, step.bucket)
+        sums[place] = sums.get(place, 0) + step.totals.billed_nusd
     return tuple(
         _part(
             group, row, shades,
@@ -100,22 +97,22 @@ def over_time(
     )  # fmt: skip
 
 
-def token_kinds(series: pd.DataFrame, steps: Steps, *, dark: bool) -> tuple[Part, ...]:
-    """Tokens by kind in every step, none counted twice: cached ones are part of the prompt's."""
-    plain = {
-        "Prompt": series["prompt_tokens"] - series["cached_tokens"] - series["cache_write_tokens"],
-        "From cache": series["cached_tokens"],
-        "Into cache": series["cache_write_tokens"],
-        "Answer": series["completion_tokens"] - series["reasoning_tokens"],
-        "Reasoning": series["reasoning_tokens"],
-    }
-    hues = colors.kinds(dark=dark)
-    parts = []
-    for kind, color in zip(KINDS, hues, strict=True):
-        by_step = dict(zip(series["bucket"], map(int, plain[kind]), strict=True))
-        values = tuple(by_step.get(begin, 0) for begin in steps.begins)
-        parts.append(Part(kind, kind, color, values))
+def token_kinds(series: Sequence[Step], steps: Steps, *, dark: bool) -> tuple[Part, ...]:
+    """Tokens by kind in every step."""
+    by_step = {step.bucket: _kinds(step.totals) for step in series}
+    none = (0,) * len(KINDS)
+    columns = zip(*(by_step.get(begin, none) for begin in steps.begins), strict=True)
+    parts = map(Part, KINDS, KINDS, colors.kinds(dark=dark), columns)
     return tuple(part for part in parts if any(part.values))
+
+
+def _kinds(sums: Totals) -> tuple[int, ...]:
+    """Tokens by KINDS, none counted twice: cached ones are part of the prompt's."""
+    return (
+        sums.prompt_tokens - sums.cached_tokens - sums.cache_write_tokens, sums.cached_tokens,
+        sums.cache_write_tokens, sums.completion_tokens - sums.reasoning_tokens,
+        sums.reasoning_tokens,
+    )  # fmt: skip
 
 
 def _part(group: Group, row: GroupRow, shades: Mapping[str, str], values: tuple[int, ...]) -> Part:

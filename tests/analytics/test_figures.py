@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from uuid import UUID
 
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,7 @@ from sqlalchemy import text
 
 from core import db, errors
 from core.analytics import details, figures, sources
-from core.analytics.figures import GroupRow, Totals
+from core.analytics.figures import GroupRow, Step, Totals
 from core.analytics.scope import scope_of
 from core.analytics.selection import Grain, Group, Selection, Slot
 from core.identity import keys, zones
@@ -58,9 +57,9 @@ def summed(events: Iterable[Event]) -> Totals:
     )
 
 
-def frame_sums(frame: pd.DataFrame) -> Totals:
+def step_sums(steps: Iterable[Step]) -> Totals:
     """The totals of a series."""
-    return Totals(**{name: int(frame[name].sum()) for name in sources.SUMS})
+    return sum((step.totals for step in steps), Totals(list_nusd=0))
 
 
 def ours(land: Ground, period: Period, some: slice = ALL) -> Selection:
@@ -102,7 +101,7 @@ def test_days_groups_rows_and_totals_are_the_sum_of_the_events(
         of_steps = figures.series(session, OPERATOR, selection, grain, group)
         of_groups = figures.groups(session, OPERATOR, selection, group)
         hours = figures.hours(session, OPERATOR, selection)
-    assert frame_sums(of_steps) == expected
+    assert step_sums(of_steps) == expected
     parts = Totals(list_nusd=0)
     for row in of_groups:
         parts += row.totals
@@ -112,10 +111,8 @@ def test_days_groups_rows_and_totals_are_the_sum_of_the_events(
         value = here.value(event, group)
         steps[here.bucket(event, grain), None if value is None else str(value)].append(event)
         values[value].append(event)
-    found = {
-        (row.bucket, row.group): Totals(*(int(getattr(row, name)) for name in sources.SUMS))
-        for row in of_steps.itertuples()
-    }
+    found = {(step.bucket, step.group): step.totals for step in of_steps}
+    assert len(found) == len(of_steps)
     assert found == {place: summed(some) for place, some in steps.items()}
     assert {row.value: row.totals for row in of_groups} == {
         value: summed(some) for value, some in values.items()
@@ -124,7 +121,7 @@ def test_days_groups_rows_and_totals_are_the_sum_of_the_events(
     of_week = Counter()
     for hour, count in calls.items():
         of_week[hour.weekday(), hour.hour] += count
-    read = {(row.weekday, row.hour): row.requests for row in hours.itertuples() if row.requests}
+    read = {(row.weekday, row.hour): row.requests for row in hours if row.requests}
     assert read == dict(of_week)
 
 
@@ -197,9 +194,7 @@ def test_a_person_is_counted_once_a_day_and_once_a_month(
         people[here.day_of(event)].add(here.person(event))
     month = selection.within(last_days(30, found.day))
     of_month = {here.person(event) for event in here.matching(calls, month)}
-    assert {row.bucket: row.people for row in found.by_day.itertuples()} == {
-        day: len(some) for day, some in people.items()
-    }
+    assert found.by_day == tuple(sorted((day, len(some)) for day, some in people.items()))
     assert found.day == min(period.last, datetime.now(UTC).date())
     assert (found.day_people, found.month_people) == (
         len(people[found.day]), len(of_month),
@@ -232,13 +227,13 @@ def test_after_a_change_westwards_no_row_falls_back_into_the_month_before(
         )
         by_hour = figures.series(session, OPERATOR, selection, Grain.HOUR)
         opened = details.rows(session, OPERATOR, selection.at_hour(datetime(2026, 2, 1))).rows  # noqa: DTZ001
-    for frame in (by_day, of_rows):
-        assert dict(zip(frame["bucket"], frame["billed_nusd"], strict=True)) == {
+    for steps in (by_day, of_rows):
+        assert {step.bucket: step.totals.billed_nusd for step in steps} == {
             date(2026, 1, 31): 1, date(2026, 2, 1): 1_110, date(2026, 2, 2): 10_000,
         }  # fmt: skip
-    hours = dict(zip(by_hour["bucket"], by_hour["billed_nusd"], strict=True))
+    hours = {step.bucket: step.totals.billed_nusd for step in by_hour}
     assert hours[datetime(2026, 2, 1)] == sum(row.billed_nusd for row in opened) == 110  # noqa: DTZ001
-    assert by_hour["billed_nusd"].sum() == 11_111
+    assert step_sums(by_hour).billed_nusd == 11_111
 
 
 @pytest.mark.parametrize("slot", [Slot(0, 9), Slot(6, 23)])
@@ -250,14 +245,12 @@ def test_an_hour_of_the_week_opens_into_its_rows(slot: Slot) -> None:
     for weekday, hour in ((0, 9), (0, 9), (6, 23), (3, 9)):
         use(who, model, "0.01", at=monday + timedelta(days=weekday, hours=hour))
     with db.transaction(who) as session:
-        frame = figures.hours(session, who, Selection(period))
-        cell = frame[(frame["weekday"] == slot.weekday) & (frame["hour"] == slot.hour)]
+        hours = figures.hours(session, who, Selection(period))
+        (cell,) = [of for of in hours if (of.weekday, of.hour) == (slot.weekday, slot.hour)]
         rows = details.rows(session, who, Selection(period).in_slot(slot)).rows
         sums = figures.totals(session, who, Selection(period).in_slot(slot))
-    assert int(cell["requests"].sum()) == len(rows) == sums.requests
-    assert (
-        int(cell["billed_nusd"].sum()) == sum(row.billed_nusd for row in rows) == sums.billed_nusd
-    )
+    assert cell.requests == len(rows) == sums.requests
+    assert cell.billed_nusd == sum(row.billed_nusd for row in rows) == sums.billed_nusd
 
 
 def test_one_hour_opens_into_its_rows() -> None:
@@ -272,8 +265,10 @@ def test_one_hour_opens_into_its_rows() -> None:
         by_hour = figures.series(session, who, selection, Grain.HOUR)
         assert figures.totals(session, who, at_ten).billed_nusd == 30_000_000
         assert len(details.rows(session, who, at_ten).rows) == 2
-    assert [hour.hour for hour in by_hour["bucket"]] == [10, 11]
-    assert by_hour["billed_nusd"].tolist() == [30_000_000, 40_000_000]
+    assert [(step.bucket, step.totals.billed_nusd) for step in by_hour] == [
+        (datetime(2026, 3, 3, 10), 30_000_000),  # noqa: DTZ001 - a local hour
+        (datetime(2026, 3, 3, 11), 40_000_000),  # noqa: DTZ001
+    ]
 
 
 def test_hours_of_a_long_period_are_refused() -> None:
@@ -289,9 +284,9 @@ def test_an_empty_period_has_zero_of_everything_and_no_rows() -> None:
     ahead = Selection(Period(date(2035, 1, 1), date(2035, 1, 31)))
     with db.transaction(who) as session:
         assert figures.totals(session, who, ahead) == Totals()
-        assert figures.series(session, who, ahead, Grain.DAY, Group.MODEL).empty
+        assert figures.series(session, who, ahead, Grain.DAY, Group.MODEL) == ()
         assert figures.groups(session, who, ahead, Group.PROVIDER) == ()
-        assert figures.hours(session, who, ahead).empty
+        assert figures.hours(session, who, ahead) == ()
         assert figures.estimates(session, who, ahead) == figures.Estimates(0, 0)
         active = figures.active(session, who, ahead)
         assert (active.day_people, active.month_people, len(active.by_day)) == (0, 0, 0)
@@ -333,9 +328,9 @@ def test_list_cost_is_the_operators_alone() -> None:
     selection = wide(place.who).only(Group.TENANT, place.tenant_id)
     with db.transaction(place.who) as session:
         seen = figures.totals(session, place.who, selection)
-        frame = figures.series(session, place.who, selection, Grain.DAY)
+        (step,) = figures.series(session, place.who, selection, Grain.DAY)
     assert (seen.billed_nusd, seen.list_nusd) == (15_000_000, None)
-    assert "list_nusd" not in frame.columns
+    assert step.totals.list_nusd is None
     with db.transaction(OPERATOR) as session:
         assert figures.totals(session, OPERATOR, selection).list_nusd == 10_000_000
 

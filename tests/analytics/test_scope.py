@@ -62,8 +62,8 @@ def _everything(who: Principal, asked: Selection) -> list[object]:
         found: list[object] = [figures.totals(session, who, asked) == Totals()]
         for group in Group:
             found.append(figures.groups(session, who, asked, group) == ())
-            found.append(figures.series(session, who, asked, Grain.HOUR, group).empty)
-        found.append(figures.hours(session, who, asked).empty)
+            found.append(figures.series(session, who, asked, Grain.HOUR, group) == ())
+        found.append(figures.hours(session, who, asked) == ())
         found.append(figures.active(session, who, asked).month_people == 0)
         found.append(figures.estimates(session, who, asked).calls == 0)
         found.append(details.rows(session, who, asked).rows == ())

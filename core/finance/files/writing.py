@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core import errors
 from core.finance.datasets.columns import Dataset
-from core.finance.files import csv_file, excel_file, json_file, parquet_file
+from core.finance.files import csv_file, excel_file, json_file
 from core.finance.files.copying import Progress
 
 BOM = b"\xef\xbb\xbf"
@@ -26,6 +27,14 @@ class Format:
     blocks: Callable[[Session, Dataset, Progress], Generator[bytes]]
 
 
+def _parquet(session: Session, found: Dataset, progress: Progress) -> Generator[bytes]:
+    """The file by parquet_file, imported by whoever writes the first one: Arrow takes tens of megabytes
+    in every process that holds it, and most never write such a file."""
+    by_name = importlib.import_module("core.finance.files.parquet_file")
+    blocks: Generator[bytes] = by_name.blocks(session, found, progress)
+    return blocks
+
+
 FORMATS: Mapping[str, Format] = {
     one.name: one
     for one in (
@@ -34,7 +43,7 @@ FORMATS: Mapping[str, Format] = {
             "xlsx", "Excel", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
             excel_file.blocks,
         ),
-        Format("parquet", "Parquet", "application/vnd.apache.parquet", parquet_file.blocks),
+        Format("parquet", "Parquet", "application/vnd.apache.parquet", _parquet),
         Format("jsonl", "JSON Lines", "application/x-ndjson", json_file.blocks),
     )
 }  # fmt: skip
