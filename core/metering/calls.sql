@@ -45,8 +45,11 @@ $$;
 -- the queue in the transaction that adds it. Returns how many those were, at most `p_events_max`. One
 -- transaction at a time sums a tenant: where another does, this one waits, or leaves the tenant to it.
 create function sum_usage(p_tenant uuid, p_events_max int, p_waits boolean) returns int
-language plpgsql security definer set search_path = app, verbs, pg_temp as $$
+language plpgsql security definer set search_path = app, verbs, pg_temp
+-- Planned for the moments it is about: else it locks every month, and waits for one that is being rebuilt.
+set plan_cache_mode = force_custom_plan as $$
 declare of_tenant uuid := acting_tenant(p_tenant); one uuid; ours uuid[] := '{}'; summed int;
+  earliest timestamptz; latest timestamptz;
 begin
   if of_tenant is null and caller() = 'app_rw' then return 0; end if;
   for one in select distinct tenant_id from usage_pending
@@ -59,9 +62,12 @@ begin
     ours := ours || one;
   end loop;
   if cardinality(ours) = 0 then return 0; end if;
+  select min(occurred_at), max(occurred_at) into earliest, latest
+    from usage_pending where tenant_id = any(ours);
   with taken as (
       delete from usage_pending where (tenant_id, event_id) in (
         select tenant_id, event_id from usage_pending where tenant_id = any(ours)
+          and occurred_at between earliest and latest
         order by tenant_id, event_id limit p_events_max)
       returning *),
     events as materialized (
@@ -70,7 +76,8 @@ begin
         (e.kind = 'call' and e.outcome in ('error', 'timeout'))::int as error
       from taken t
       cross join lateral (select * from usage_events u where u.tenant_id = t.tenant_id
-        and u.occurred_at = t.occurred_at and u.event_id = t.event_id offset 0) e),
+        and u.occurred_at = t.occurred_at and u.event_id = t.event_id
+        and u.occurred_at between earliest and latest offset 0) e),
     days as materialized (
       select tenant_id, day, user_id, model_served as model, source, sum(request) as requests,
         sum(error) as errors, sum(prompt_tokens) as prompt_tokens, sum(cached_tokens) as cached_tokens,
