@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import db, errors, jobs, lanes, schema, settings, worker, worker_process
@@ -24,7 +25,7 @@ from core.jobs import Queue
 from core.quota import gate, standing
 from core.quota.costs import Cost
 from core.quota.gate import Ask, OpenCall, Receipt
-from tests.factories import make_model, make_place
+from tests.factories import Place, make_model, make_place
 
 pytestmark = pytest.mark.faults
 ROOT = Path(__file__).parents[2]
@@ -219,6 +220,77 @@ def test_a_stopped_process_loses_its_locks_and_the_others_go_on(own_url: str) ->
     finally:
         stopped.kill()
         stopped.wait()
+
+
+_SLACK_S = 1.0  # others use this machine too
+_RESCUED_S = 15 + 10 + 5.0  # without a heartbeat, until who rescues comes round, and runs it again
+
+
+@contextmanager
+def money_worker() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "core", "worker", "--queue", "money"], cwd=ROOT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _use(place: Place, model: str) -> None:
+    asked = Ask("api", "test", 100, max_tokens=100)
+    call = gate.open_call(standing.of_member(place.who, model), asked)
+    with db.use_lane(lanes.Lane.ENGINE):
+        assert _settle(call).code == "ok"
+
+
+def _summed(place: Place) -> int:
+    found = "select coalesce(sum(requests), 0) from app.usage_daily where tenant_id = :t"
+    with db.transaction(WHO) as session:
+        return int(session.scalar(text(found), {"t": place.tenant_id}) or 0)
+
+
+def test_a_worker_stopped_in_mid_job_loses_its_locks_and_the_job_to_another(own_url: str) -> None:
+    """SIGSTOP while it adds up the sums, which nobody else may do meanwhile."""
+    place, model = make_place(), make_model()
+    _use(place, model)
+    free = "select pg_try_advisory_xact_lock(hashtextextended(%s, 7031))"  # as verbs.sum_usage
+    waiting = (
+        "select count(*) from pg_locks where not granted and relation = 'app.usage_daily'::regclass"
+    )
+    with psycopg.connect(own_url, autocommit=True) as watching, money_worker() as stopped:
+        with psycopg.connect(own_url) as blocking:
+            blocking.execute("lock table app.usage_daily in access exclusive mode")
+            wait_for(lambda: watching.execute(waiting).fetchone() == (1,))
+            stopped.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        tenant = str(place.tenant_id)
+        assert watching.execute(free, (tenant,)).fetchone() == (False,), "it goes on holding them"
+        with running(lambda stop: jobs.run_worker(own_url, Queue.MONEY, stop)):
+            wait_for(lambda: watching.execute(free, (tenant,)).fetchone() == (True,))
+            assert time.monotonic() - began < lanes.LIMITS[lanes.Lane.MONEY].idle_ms / 1000 + 4
+            wait_for(lambda: _summed(place) == 1)
+            assert time.monotonic() - began < _RESCUED_S
+            stopped.send_signal(signal.SIGCONT)
+            _use(place, model)
+            wait_for(lambda: _summed(place) > 1)
+            time.sleep(2)
+            assert _summed(place) == 2, "what it was at when it was stopped is not done again"
+
+
+def test_a_settled_call_is_in_the_sums_within_two_seconds(own_url: str) -> None:
+    place, model = make_place(), make_model()
+    with money_worker():
+        _use(place, model)
+        wait_for(lambda: _summed(place) == 1)
+        for number in range(2, 10):
+            time.sleep(0.13 * (number % 5))  # at other moments of the second
+            _use(place, model)
+            settled = time.monotonic()
+            wait_for(lambda count=number: _summed(place) == count)  # type: ignore[misc]
+            assert time.monotonic() - settled < 2 + _SLACK_S
 
 
 def _settle(call: OpenCall) -> Receipt:
