@@ -26,11 +26,9 @@ from core.postgres import EmbeddedServerFailed
 from core.settings import SettingsRefused
 from pages.widgets import refusals
 
-# What pages need, imported after the first request was served.
-WARM = (
-    "streamlit_authenticator", "pages.widgets.signin", "pages.widgets.sidebar", "pandas", "pyarrow",
-    "plotly.graph_objects", "plotly.io", "pages.widgets.usage_figures",
-)  # fmt: skip
+# What the first page needs, imported after the first request was served. What tables need comes with
+# the first of them.
+WARM = ("streamlit_authenticator", "pages.widgets.signin", "pages.widgets.sidebar")
 _SHELL = Shell((Path(st.__file__).parent / "static" / "index.html").read_text("utf-8"))
 
 log = structlog.get_logger(__name__)

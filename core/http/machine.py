@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from core.chat.engine import Engine
 
 _DESCRIPTORS_WANTED = 65_536
 _COLLECT_EVERY_S = 60.0
+_MANY_MODULES = 100  # pandas has some hundreds: a few small ones are no reason to look away again
 _WARM_AFTER_S = 1.0  # the first visitor comes before what the second will need
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _CHATTY = ("uvicorn", "streamlit", "websockets")
@@ -126,19 +128,21 @@ def adopt_loggers() -> None:
 
 
 async def keep_memory_tidy(warm: Sequence[str]) -> None:
-    """Import what pages need, take all of it out of the collector's sight, then collect by a timer.
+    """Import what pages need, then collect by a timer, what was imported out of the collector's sight.
 
-    A full collection with the big libraries in sight stops every stream for some 30 ms.
+    A full collection with the big libraries in sight stops every stream for some 30 ms. Those that
+    come later, with the first table, are taken out of sight once they are there.
     """
     await asyncio.sleep(_WARM_AFTER_S)
     await asyncio.to_thread(_import_all, warm)
-    gc.collect()
-    gc.freeze()
-    _give_back()
+    frozen = 0
     while True:
-        await asyncio.sleep(_COLLECT_EVERY_S)
         gc.collect()
+        if len(sys.modules) >= frozen + _MANY_MODULES:
+            frozen = len(sys.modules)
+            gc.freeze()
         _give_back()
+        await asyncio.sleep(_COLLECT_EVERY_S)
 
 
 def _give_back() -> None:

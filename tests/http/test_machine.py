@@ -8,7 +8,10 @@ import logging
 import resource
 import signal
 import socket
+import sys
+import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -112,5 +115,36 @@ def test_what_is_imported_at_start_leaves_the_collectors_sight(
         asyncio.run(some_time())
         assert imported == ["this", "that"]
         assert gc.get_freeze_count() > 1_000
+    finally:
+        gc.unfreeze()
+
+
+def test_what_is_imported_later_leaves_the_collectors_sight_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "_WARM_AFTER_S", 0)
+    monkeypatch.setattr(machine, "_COLLECT_EVERY_S", 0.05)
+
+    async def some_time() -> tuple[int, int]:
+        keeping = asyncio.create_task(machine.keep_memory_tidy(()))
+        while not (first := gc.get_freeze_count()):
+            await asyncio.sleep(0.01)
+        held.extend([] for _ in range(1_000))
+        await asyncio.sleep(0.2)
+        unchanged = gc.get_freeze_count()
+        for number in range(150):
+            name = f"tests_late_{number}"
+            monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        deadline = time.monotonic() + 20
+        while gc.get_freeze_count() < first + 1_000 and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        keeping.cancel()
+        return unchanged - first, gc.get_freeze_count() - first
+
+    held: list[list[int]] = []
+    gc.unfreeze()
+    try:
+        little, much = asyncio.run(some_time())
+        assert little < 1_000 <= much
     finally:
         gc.unfreeze()
