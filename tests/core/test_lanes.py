@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from core import db, errors, jobs, lanes, settings
 from core.db import JOBS, RW, Database, Lane, Reader, System
+from tests.connections import drop_connections
 from tests.factories import TESTS, Place, make_place
 
 WEB_PROCESS = (Lane.WEB, Lane.ENGINE, Lane.API, Lane.ANALYTICS, Lane.MONEY)
@@ -190,8 +191,7 @@ def test_connections_lost_while_nobody_used_them_are_replaced_unseen(
         pass
     _end_all(database_url)
     assert mine.call_again("select 1 as one", ()) == {"one": 1}
-    for role in (RW, JOBS):  # those of the next tests were cut too
-        database.call_again("select 1", (), role=role)
+    drop_connections(database)
 
 
 def test_whoever_stops_in_a_transaction_loses_its_locks(mine: Database) -> None:

@@ -39,7 +39,7 @@ def check_401(response: httpx2.Response) -> None:
 @pytest.mark.parametrize(
     "value",
     ["", "Bearer", "Bearer x", "Basic eDp5", "Bearer sk-purser-'; drop table x--",
-     "Bearer sk-purser-" + "x" * 43, "Bearer sk-purser-" + "x" * 50_000],
+     "Bearer sk-purser-" + "x" * 43, "Bearer sk-purser-" + "x" * 20_000],
 )  # fmt: skip
 def test_what_is_no_key_is_refused_alike_everywhere(
     service: Service, model: str, route: tuple[str, str], value: str

@@ -379,6 +379,7 @@ def test_rollups_made_anew_say_the_same() -> None:
     run(bearer=house.tenant_id, bills=True)
     query = text("select * from app.usage_daily where tenant_id = :t")
     with db.transaction(TESTS) as session:
+        rollups.flush(session, house.tenant_id)
         before = session.execute(query, {"t": house.tenant_id}).all()
         rollups.rebuild(session, house.tenant_id)
         assert session.execute(query, {"t": house.tenant_id}).all() == before
