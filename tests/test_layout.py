@@ -146,16 +146,23 @@ def test_importing_the_core_does_nothing_and_needs_no_streamlit() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
 
 
-def test_a_web_process_starts_without_the_libraries_of_tables_and_charts() -> None:
+@pytest.mark.parametrize(
+    ("modules", "libraries"),
+    [
+        ("core.http.process, core.http.routes, core.worker", {"plotly"}),
+        ("pages.widgets.frame, pages.widgets.thread, pages.widgets.composer", set()),
+    ],
+    ids=["start", "chat"],  # Streamlit itself brings plotly
+)
+def test_libraries_of_tables_and_charts_come_with_the_first_of_them(
+    modules: str, libraries: set[str]
+) -> None:
     """They take tens of megabytes: whoever draws a table or writes a Parquet file imports them."""
-    code = (
-        "import sys, core.http.process, core.http.routes, core.worker;"
-        " print({'numpy', 'pandas', 'plotly', 'pyarrow', 'xlsxwriter'} & {*sys.modules})"
-    )
-    environment = {"PATH": "/usr/bin", "HOME": "/nonexistent"}
+    late = {"numpy", "pandas", "pyarrow", "xlsxwriter"} | libraries
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
-        env=environment,
+        [sys.executable, "-c", f"import sys, {modules}; print({late!r} & {{*sys.modules}})"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+        env={"PATH": "/usr/bin", "HOME": "/nonexistent"},
     )  # fmt: skip
     assert result.stdout.strip() == "set()"
 

@@ -16,7 +16,7 @@ from core.finance.files import writing
 from core.finance.months import State as Closing
 from core.identity.access import Principal, Role, SignedIn
 from core.periods import Period, month_of
-from pages.widgets import acts, finance_desk, finance_month, fragments, shown
+from pages.widgets import acts, finance_desk, fragments, shown
 from pages.widgets.finance_desk import Desk
 from pages.widgets.text import plain
 
@@ -57,7 +57,7 @@ def ask_button(desk: Desk, kind: str, month: date) -> None:
 def _form(desk: Desk) -> None:
     first, second = st.columns(2)
     kinds = [kind for kind in catalogue.KINDS if _may(desk, kind)]
-    kind = first.selectbox("Export", kinds, format_func=finance_month.kind_name, key="export_kind")
+    kind = first.selectbox("Export", kinds, format_func=shown.export_name, key="export_kind")
     format_name = second.selectbox(
         "Format", list(writing.FORMATS), format_func=_format, key="export_format"
     )
@@ -113,7 +113,7 @@ def _ask(desk: Desk, kind: str, format_name: str, period: Period, *, bom: bool) 
     )
     if asked is not None:
         ready = "is ready" if asked.state is State.READY else "is being made"
-        acts.done(f"{finance_month.kind_name(kind)} {ready}: see Exports.")
+        acts.done(f"{shown.export_name(kind)} {ready}: see Exports.")
 
 
 def _listed(found_now: SignedIn, desk: Desk, *, waits: bool) -> None:
@@ -169,7 +169,7 @@ def _said(desk: Desk, asked: Asked) -> str:
         parts.insert(0, f"{file.rows_total or 0:,} rows · {file.size_bytes or 0:,} bytes")
     kept = " · closed month" if file is not None and file.is_kept else ""
     text = (
-        f"**{finance_month.kind_name(asked.kind)}**, {plain(days)}, {_format(asked.format)}{mark}{kept}"
+        f"**{shown.export_name(asked.kind)}**, {plain(days)}, {_format(asked.format)}{mark}{kept}"
         f"  \n:gray[:small[{' · '.join(parts)}]]"
     )
     if file is not None and file.sha256:

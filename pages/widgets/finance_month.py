@@ -40,10 +40,6 @@ _MARKS = {
     Level.WARNS: ":orange[:material/warning:]",
     Level.BLOCKS: ":red[:material/cancel:]",
 }
-_KINDS = {
-    "usage": "Usage events", "daily": "Daily usage", "statement": "Statement",
-    "chargeback": "Chargeback", "focus": "FOCUS", "audit": "Audit log",
-}  # fmt: skip
 
 
 def draw(desk: Desk, row: Month) -> None:
@@ -56,11 +52,6 @@ def draw(desk: Desk, row: Month) -> None:
         else:
             _open(desk, row, head)
         finance_desk.usage_link(desk, row.month, "The calls in Usage")
-
-
-def kind_name(kind: str) -> str:
-    """What an export is called."""
-    return _KINDS.get(kind, kind)
 
 
 def _open(desk: Desk, row: Month, head: DeltaGenerator) -> None:
@@ -226,7 +217,7 @@ def _files(desk: Desk, closed: Closed) -> None:
 def _files_frame(found: tuple[StoredFile, ...]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "kind": [kind_name(file.kind) for file in found],
+            "kind": [shown.export_name(file.kind) for file in found],
             "format": [file.format for file in found],
             "rows": [file.rows for file in found],
             "size": [file.size_bytes for file in found],

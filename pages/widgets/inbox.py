@@ -19,7 +19,7 @@ from core.alerts.notices import Told
 from core.identity.access import Operator, Principal, Role
 from core.identity.limits import LimitName
 from core.periods import Period, month_of
-from pages.widgets import acts, finance_desk, finance_month, shown
+from pages.widgets import acts, finance_desk, shown
 from pages.widgets.text import plain
 
 _TTL_S = 15
@@ -136,7 +136,7 @@ def _export(who: Principal | Operator, told: Told) -> str:
     days = f"{first} to {last}"
     if Period(first, last) == month_of(first):
         days = finance_desk.month_name(first)
-    named = finance_month.kind_name(facts["kind"])
+    named = shown.export_name(facts["kind"])
     return f"Your export is ready: {plain(named)}{_at(who, told)}, {plain(days)}."
 
 

@@ -15,6 +15,10 @@ from core.money import exact, show, show_minor
 from pages.widgets.text import plain
 
 NONE = "\N{EN DASH}"
+_EXPORTS = {
+    "usage": "Usage events", "daily": "Daily usage", "statement": "Statement",
+    "chargeback": "Chargeback", "focus": "FOCUS", "audit": "Audit log",
+}  # fmt: skip
 
 
 def usd(amount_nusd: int) -> str:
@@ -104,3 +108,8 @@ def browser(user_agent: str | None) -> str:
 
 def _first(agent: str, *signs: tuple[str, str]) -> str:
     return next((name for sign, name in signs if sign in agent), "")
+
+
+def export_name(kind: str) -> str:
+    """What an export is called."""
+    return _EXPORTS.get(kind, kind)
