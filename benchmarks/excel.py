@@ -1,5 +1,5 @@
 """Usage events as Excel files, built by the running product while people chat: how long one takes, what
-the product and the process that writes it need, and whether the chats notice."""
+the product and its process for long jobs need, and whether the chats notice."""
 
 from __future__ import annotations
 

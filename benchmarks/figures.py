@@ -91,5 +91,5 @@ def _of_excel(built: excel.Built) -> Iterator[Figure]:
         built.seconds * excel.ROWS / built.rows,
     )  # fmt: skip
     yield Figure("memory above idle while it is built", "MB", bars.EXPORT_MB, built.above_idle_mb)
-    yield Figure("memory of the processes that write it", "MB", bars.EXCEL_MB, built.writer_mb)
+    yield Figure("memory of the process that writes it", "MB", bars.EXCEL_MB, built.writer_mb)
     yield from _first_tokens(built.busy, built.quiet)

@@ -18,7 +18,7 @@ from core import clock, db, errors, jobs
 from core.alerts import notices
 from core.db import System, new_id
 from core.finance.datasets import catalogue
-from core.finance.files import writing
+from core.finance.files import folders, writing
 from core.finance.files.copying import Progress
 from core.finance.tables import Closing, Export, ExportFile, ExportPart
 from core.identity.access import Principal, Role
@@ -257,5 +257,6 @@ def _build(tenant_id: str, file_id: str) -> None:
 
 @jobs.periodic("25 3 * * *", "finance.sweep_files", Queue.LONG)
 def _sweep() -> None:
+    folders.sweep()
     with db.transaction(System("expired exports")) as session:
         sweep(session)

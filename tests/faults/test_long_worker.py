@@ -21,11 +21,16 @@ from sqlalchemy.orm import Session
 
 from core import db, errors, jobs, lanes, schema, settings, worker, worker_process
 from core.db import Database, System
+from core.finance.exports import State
+from core.identity.access import Role
 from core.jobs import Queue
 from core.quota import gate, standing
 from core.quota.costs import Cost
 from core.quota.gate import Ask, OpenCall, Receipt
 from tests.factories import Place, make_model, make_place
+from tests.finance.books import keeper
+from tests.finance.exporting import ask, content_of, now, part_of
+from tests.finance.files_read import sheets_of
 
 pytestmark = pytest.mark.faults
 ROOT = Path(__file__).parents[2]
@@ -131,6 +136,29 @@ def test_a_job_whose_process_was_killed_is_run_by_the_next(
             monkeypatch.setattr(jobs, "_registered", {})  # this worker only rescues
             with running(lambda stop: jobs.run_worker(own_url, Queue.MONEY, stop)):
                 wait_for(lambda: states() == [], 60)
+
+
+def test_a_file_whose_process_was_killed_is_built_by_the_next_and_leaves_no_folder(
+    own_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    place = make_place()
+    who = keeper(place, Role.ADMIN)
+    asked = ask(who, place, part_of(place), kind="audit", form="xlsx")
+    with psycopg.connect(own_url) as blocking:
+        blocking.execute("lock table app.audit_log in access exclusive mode")
+        with running(lambda stop: worker_process.keep(stop, {})):
+            wait_for(lambda: list(temporary.glob("*/*")))  # it waits for its rows
+            (process,) = children()
+            process.kill()
+            blocking.rollback()
+            monkeypatch.setattr(jobs, "_registered", {})  # this worker only rescues
+            with running(lambda stop: jobs.run_worker(own_url, Queue.MONEY, stop)):
+                wait_for(lambda: now(who, asked).state is State.READY, 60)
+            assert not list(temporary.iterdir())
+    assert "Columns" in sheets_of(content_of(who, now(who, asked)))
 
 
 def test_long_jobs_take_no_slot_of_those_that_money_waits_for(

@@ -97,7 +97,7 @@ def test_excel_of_all_tenants_is_small_or_refused(
 ) -> None:
     operator = an_operator()
     assert read_xlsx(content_of(operator, ask(operator, None, part_of(used), form="xlsx")))
-    monkeypatch.setattr(exports, "STREAMED_ROWS_MAX", 2)
+    monkeypatch.setattr(exports, "EXCEL_STREAMED_ROWS_MAX", 2)
     with pytest.raises(errors.BadInput) as refused:
         ask(operator, None, part_of(used), form="xlsx")
     assert refused.value.param == "format"

@@ -11,13 +11,12 @@ from pathlib import Path
 import xlsxwriter
 from xlsxwriter.worksheet import Worksheet
 
-from core.finance.datasets.columns import Column, Type
+from core.finance.datasets.columns import Column, Dataset, Type
 from core.finance.files import dictionary, excel_cells
-from core.finance.files.excel_layout import NULL, Layout
 
-Row = Sequence[str]
 _MADE_AT = datetime(2000, 1, 1)  # noqa: DTZ001 - in every file, so that equal rows give equal bytes
 _CELL_BYTES = 60  # of XML around a value
+_NULL = "\\N"  # as COPY spells no value; a text of these two signs has its backslash doubled
 _FORMATS = {
     Type.TEXT: {"quote_prefix": True},
     Type.INTEGER: {"num_format": "0"},
@@ -30,42 +29,51 @@ _WIDTHS = {Type.TEXT: 24, Type.TIME: 24, Type.DECIMAL: 18}
 
 
 class Book:
-    """A workbook that is being written into a folder."""
+    """A workbook that is being written into a folder; a sheet ends at so many rows, or so many bytes of
+    XML and a row more."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        self._layout = layout
+    def __init__(
+        self, path: Path, found: Dataset, sheet_rows_max: int, sheet_bytes_max: int
+    ) -> None:
+        self._found = found
+        self._sheet_rows_max, self._sheet_bytes_max = sheet_rows_max, sheet_bytes_max
         self._book = xlsxwriter.Workbook(
             str(path), {"constant_memory": True, "tmpdir": str(path.parent)}
         )
-        self._book.set_properties({"created": _MADE_AT, "title": layout.kind})
+        self._book.set_properties({"created": _MADE_AT, "title": found.kind})
         self._bold = self._book.add_format({"bold": True})
         self._looks = {held: self._book.add_format(look) for held, look in _FORMATS.items()}
         self._columns = [
             (n, excel_cells.writer(one.type), self._looks[one.type])
-            for n, one in enumerate(layout.columns)
+            for n, one in enumerate(found.columns)
         ]
-        self._totals = {n: Decimal() for n, one in enumerate(layout.columns) if one.is_total}
+        self._totals = {n: Decimal() for n, one in enumerate(found.columns) if one.is_total}
         self._rows = self._sheets = 0
         self._sheet = self._next_sheet()
 
-    def add(self, row: Row) -> None:
+    def add_all(self, lines: str) -> None:
+        """Add whole lines of COPY, each a row."""
+        for line in lines.removesuffix("\n").split("\n"):
+            self._add(line.split("\t"))
+
+    def _add(self, row: Sequence[str]) -> None:
         """A row of values as COPY spells them, on a new sheet where the last one is full."""
-        if self._line == self._layout.sheet_rows_max or self._room_bytes <= 0:
+        if self._line == self._sheet_rows_max or self._room_bytes <= 0:
             self._sheet = self._next_sheet()
         self._rows += 1
         self._line += 1
         sheet, line = self._sheet, self._line
         for n, write, look in self._columns:
-            if (value := row[n]) != NULL:
+            if (value := row[n]) != _NULL:
                 write(sheet, line, n, value, look)
                 self._room_bytes -= len(value.encode()) + _CELL_BYTES
         for n in self._totals:
-            if row[n] != NULL and (amount := Decimal(row[n])):
+            if row[n] != _NULL and (amount := Decimal(row[n])):
                 self._totals[n] += amount
 
     def close(self) -> None:
         """Add the totals and the dictionary, and pack the file."""
-        columns, text = self._layout.columns, self._looks[Type.TEXT]
+        columns, text = self._found.columns, self._looks[Type.TEXT]
         totals = [("rows", Decimal(self._rows))]
         totals += [(columns[n].name, total) for n, total in self._totals.items()]
         sheet = self._titled("Totals", ("column", "total", "exactly"))
@@ -75,17 +83,17 @@ class Book:
             sheet.write_string(line, 2, f"{total:f}", text)
         sheet = self._titled("Columns", dictionary.HEADINGS)
         for line, column in enumerate(columns, start=1):
-            for n, said in enumerate(dictionary.line(column, self._layout.zone)):
+            for n, said in enumerate(dictionary.line(column, self._found.zone)):
                 sheet.write_string(line, n, said, text)
         self._book.close()
 
     def _next_sheet(self) -> Worksheet:
         self._sheets += 1
-        self._line, self._room_bytes = 0, self._layout.sheet_bytes_max
+        self._line, self._room_bytes = 0, self._sheet_bytes_max
         number = "" if self._sheets == 1 else f" {self._sheets}"
-        titles = [_title(column, self._layout.zone) for column in self._layout.columns]
-        sheet = self._titled(f"{self._layout.kind.title()}{number}", titles)
-        for n, column in enumerate(self._layout.columns):
+        titles = [_title(column, self._found.zone) for column in self._found.columns]
+        sheet = self._titled(f"{self._found.kind.title()}{number}", titles)
+        for n, column in enumerate(self._found.columns):
             sheet.set_column(n, n, _WIDTHS.get(column.type, 12))
         return sheet
 
