@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core import errors
 from core.finance.datasets.columns import Dataset
-from core.finance.files import csv_file, excel_file, json_file
+from core.finance.files import csv_file, json_file
 from core.finance.files.copying import Progress
 
 BOM = b"\xef\xbb\xbf"
@@ -27,11 +27,15 @@ class Format:
     blocks: Callable[[Session, Dataset, Progress], Generator[bytes]]
 
 
-def _parquet(session: Session, found: Dataset, progress: Progress) -> Generator[bytes]:
-    """The file by parquet_file, imported by whoever writes the first one: Arrow takes tens of megabytes
+def _late(name: str) -> Callable[[Session, Dataset, Progress], Generator[bytes]]:
+    """The files of a module that is imported by whoever writes the first one: its library takes megabytes
     in every process that holds it, and most never write such a file."""
-    by_name = importlib.import_module("core.finance.files.parquet_file")
-    blocks: Generator[bytes] = by_name.blocks(session, found, progress)
+
+    def blocks(session: Session, found: Dataset, progress: Progress) -> Generator[bytes]:
+        by_name = importlib.import_module(f"core.finance.files.{name}")
+        written: Generator[bytes] = by_name.blocks(session, found, progress)
+        return written
+
     return blocks
 
 
@@ -41,9 +45,9 @@ FORMATS: Mapping[str, Format] = {
         Format("csv", "CSV", "text/csv; charset=utf-8", csv_file.blocks),
         Format(
             "xlsx", "Excel", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-            excel_file.blocks,
+            _late("excel_file"),
         ),
-        Format("parquet", "Parquet", "application/vnd.apache.parquet", _parquet),
+        Format("parquet", "Parquet", "application/vnd.apache.parquet", _late("parquet_file")),
         Format("jsonl", "JSON Lines", "application/x-ndjson", json_file.blocks),
     )
 }  # fmt: skip
