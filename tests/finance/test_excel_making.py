@@ -110,12 +110,14 @@ def test_files_given_up_keep_no_descriptor() -> None:
 
 
 def test_a_query_that_is_ended_leaves_nothing(place: Path) -> None:
-    progress = Progress()
-    with pytest.raises(errors.Unavailable), db.transaction(TESTS) as session:
-        blocks = writing.write(session, long(200_000), "xlsx", progress)
-        next(blocks)
-        progress.cancel()
-        list(blocks)
+    def ended() -> None:
+        progress = Progress()
+        with begun(long(200_000), progress) as blocks:
+            progress.cancel()
+            list(blocks)
+
+    with pytest.raises(errors.Unavailable):
+        ended()
     assert list(place.iterdir()) == []
 
 
