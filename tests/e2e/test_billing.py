@@ -235,7 +235,7 @@ def test_more_refunded_than_unspent_is_owed_and_stops_calls(
     page.get_by_label("Amount in USD").last.fill("40")
     page.get_by_label("Reason").last.fill("A gesture")
     button(page.get_by_test_id("stForm").last, "Refund").click()
-    expect(page.get_by_text("is unspent; a refund of more would")).to_be_visible()
+    expect(page.get_by_text("is unspent; a refund of more takes")).to_be_visible()
     page.get_by_text("Also what was spent already").click()
     button(page.get_by_test_id("stForm").last, "Refund").click()
     expect(page.get_by_text("Refunded $40.00")).to_be_visible()
